@@ -1,0 +1,65 @@
+# Copyright (c) 2026, the userns.rootless authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the modules share: the host and the users of one call, and every failure as `fail_json`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+
+from ansible.module_utils.basic import AnsibleModule
+
+from .._rootless.accounts import Account, AccountError, find_account
+from .._rootless.kernel import Syscalls
+from .._rootless.report import Report
+
+_WARNED_USERS = 20
+
+
+def open_kernel(module: AnsibleModule) -> Syscalls:
+    """The system calls; fails on anything but Linux, and without /proc."""
+    if not sys.platform.startswith("linux"):
+        module.fail_json(msg=f"user namespaces are a feature of Linux; this host runs {sys.platform}")
+    if not os.path.exists("/proc/self/ns/user"):
+        module.fail_json(
+            msg="/proc/self/ns/user does not exist: either /proc is not mounted, or this kernel was built without "
+            "user namespaces (CONFIG_USER_NS)"
+        )
+    return Syscalls()
+
+
+def resolve(users: Iterable[str]) -> list[Account | Report]:
+    """An account for each user asked, or the report of why it is none, in the order asked."""
+    found: list[Account | Report] = []
+    for user in users:
+        try:
+            found.append(find_account(user))
+        except AccountError as error:
+            report = Report(user)
+            report.fail(str(error))
+            found.append(report)
+    return found
+
+
+def refuse_others(module: AnsibleModule, accounts: Iterable[Account | Report]) -> None:
+    """Only root acts for others."""
+    if os.geteuid() == 0:
+        return
+    others = [account.name for account in accounts if isinstance(account, Account) and not account.is_self]
+    if others:
+        module.fail_json(
+            msg=f"this task runs as UID {os.geteuid()} and can act for that user only, not for {', '.join(others)}; "
+            "use become: true to act for others"
+        )
+
+
+def warn_of(module: AnsibleModule, reports: Iterable[Report]) -> None:
+    """Each user's warnings as warnings of the task, at most 20 users' worth; the rest stands in the entries."""
+    warned = [report for report in reports if report.warnings and not report.failed]
+    for report in warned[:_WARNED_USERS]:
+        for text in report.warnings:
+            module.warn(f"{report.user}: {text}")
+    if len(warned) > _WARNED_USERS:
+        module.warn(f"{len(warned) - _WARNED_USERS} more users have warnings: see their msg in the result")

@@ -1,0 +1,116 @@
+# Copyright (c) 2026, the userns.rootless authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Module `rootless_ns_info`: a look at ID maps, ranges and namespaces; changes nothing."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from .._rootless.accounts import Account
+from .._rootless.errors import RootlessError
+from .._rootless.idmap import count_ids
+from .._rootless.kernel import Syscalls
+from .._rootless.namespaces import Host, Namespaces, Options
+from .._rootless.nsfs_support import nsfs_handles
+from .._rootless.report import Report
+from .._rootless.runtime_dir import may_have_state
+from .._rootless.subid import SubidRange
+from .common import open_kernel, refuse_others, resolve, warn_of
+
+ARGUMENT_SPEC: dict[str, Any] = {"users": {"type": "list", "elements": "str"}}
+
+
+def run(module: AnsibleModule) -> None:
+    """Gather and return; a user that cannot be looked at has the reason in its entry and fails the task at the end."""
+    syscalls = open_kernel(module)
+    host = Host()
+    try:
+        namespaces = Namespaces(syscalls, host=host, options=Options())
+        asked = module.params["users"]
+        accounts = resolve(asked if asked is not None else _default_users(namespaces, host))
+        refuse_others(module, accounts)
+        for problem in namespaces.subids.problems():
+            module.warn(f"{problem}: the line is ignored, as newuidmap and Podman do")
+        reports = [account if isinstance(account, Report) else namespaces.look(account) for account in accounts]
+        result = {
+            "changed": False,
+            "available": _available(namespaces),
+            "configured": [_configured(namespaces, account) for account in accounts if isinstance(account, Account)],
+            "namespaces": [{**report.as_dict(), **report.verdicts()} for report in reports],
+            "kernel": {"nsfs_handles": _probe(syscalls, namespaces, host, accounts)},
+        }
+    except (RootlessError, OSError) as error:
+        module.fail_json(msg=str(error), exception=error)
+    warn_of(module, reports)
+    failed = [report for report in reports if report.failed]
+    if failed:
+        told = "; ".join(f"{report.user}: {'; '.join(report.messages)}" for report in failed)
+        module.fail_json(msg=f"{len(failed)} of {len(reports)} users cannot be looked at: {told}", **result)
+    module.exit_json(**result)
+
+
+def _default_users(namespaces: Namespaces, host: Host) -> list[str]:
+    """Oneself; as root everybody with a range or a runtime directory, by UID."""
+    if os.geteuid() != 0:
+        return [str(os.geteuid())]
+    # Ranges may belong to owners without an account, such as "containers": those have no namespace.
+    owners = set(namespaces.subids.owners())
+    uids = [
+        entry.pw_uid
+        for entry in pwd.getpwall()
+        if entry.pw_uid != 0
+        and (
+            entry.pw_name in owners
+            or str(entry.pw_uid) in owners
+            or may_have_state(entry.pw_uid, run=host.run, tmp=host.tmp)
+        )
+    ]
+    return [str(uid) for uid in sorted(set(uids))]
+
+
+def _available(namespaces: Namespaces) -> dict[str, Any]:
+    maps = namespaces.available
+    return {
+        "uid_map": [entry.as_dict() for entry in maps.uid_map],
+        "gid_map": [entry.as_dict() for entry in maps.gid_map],
+        "uids": count_ids(maps.uid_map),
+        "gids": count_ids(maps.gid_map),
+    }
+
+
+def _configured(namespaces: Namespaces, account: Account) -> dict[str, Any]:
+    uid_ranges, gid_ranges = namespaces.configured(account)
+    return {
+        "user": account.name,
+        "uid": account.uid,
+        "source": namespaces.subids.source,
+        "uid_ranges": [_range(range_) for range_ in uid_ranges],
+        "gid_ranges": [_range(range_) for range_ in gid_ranges],
+    }
+
+
+def _range(range_: SubidRange) -> dict[str, Any]:
+    return {
+        "owner": range_.owner,
+        "start": range_.start,
+        "count": range_.count,
+        "source": range_.source,
+        "line": range_.line,
+    }
+
+
+def _probe(syscalls: Syscalls, namespaces: Namespaces, host: Host, accounts: list[Account | Report]) -> str:
+    """Asked as the first real user of the call, as an unprivileged account if there is none."""
+    candidates = [account for account in accounts if isinstance(account, Account)]
+    if not candidates and os.geteuid() == 0:
+        candidates = [
+            Account(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir)
+            for entry in pwd.getpwall()
+            if entry.pw_name == "nobody"
+        ]
+    return nsfs_handles(syscalls, proc=host.proc, probe_owner=lambda: any(map(namespaces.probe_owner, candidates[:1])))

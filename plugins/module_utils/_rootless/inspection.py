@@ -1,0 +1,254 @@
+# Copyright (c) 2026, the userns.rootless authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Find out everything about one user's namespace: raw findings become verdicts.
+
+The files were read by a child that is the user; the judging is done here, where the PIDs, handles and pins that
+they name can be held against the kernel. Nothing here changes anything.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any
+
+from . import handles, pause, processes
+from .accounts import Account
+from .handles import CorruptHandlesError, Handles
+from .kernel import INITIAL_USERNS_INO, Syscalls
+from .nsfs import NamespaceId, NamespacePair, own_userns_ino, why_foreign
+from .pin import PinStore
+from .processes import ProcessTable
+from .state import (
+    CORRUPT,
+    DEAD,
+    FOREIGN,
+    GARBAGE,
+    LIVE,
+    RECYCLED,
+    UNKNOWN,
+    Finding,
+    PauseProcess,
+    UserState,
+)
+
+
+class Inspection:
+    """The state of one user, and open descriptors of every namespace that is the user's (a context manager)."""
+
+    def __init__(self, state: UserState, pairs: dict[NamespaceId, NamespacePair]) -> None:
+        self.state = state
+        self.pairs = pairs
+
+    def __enter__(self) -> Inspection:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        for pair in self.pairs.values():
+            pair.close()
+
+
+class Inspector:
+    """Judges users against one pass over the processes."""
+
+    def __init__(self, syscalls: Syscalls, *, pins: PinStore, table: ProcessTable, proc: str = "/proc") -> None:
+        self._syscalls = syscalls
+        self._pins = pins
+        self._table = table
+        self._proc = proc
+        self._own_userns = own_userns_ino(proc)
+
+    @property
+    def sees_all_handles(self) -> bool:
+        """Whether ESTALE means dead: only for root in the initial user namespace."""
+        return os.geteuid() == 0 and self._own_userns == INITIAL_USERNS_INO
+
+    def inspect(self, account: Account, found: Mapping[str, Any], *, probe_owner: Callable[[], bool]) -> Inspection:
+        """Judge what the user's child found (see `UserSide.inspect`).
+
+        `probe_owner` tells whether the user can open handles at all; it is asked only if that matters.
+        """
+        pairs: dict[NamespaceId, NamespacePair] = {}
+        try:
+            return Inspection(self._judge(account, found, pairs, probe_owner), pairs)
+        except BaseException:
+            for pair in pairs.values():
+                pair.close()
+            raise
+
+    def _judge(
+        self,
+        account: Account,
+        found: Mapping[str, Any],
+        pairs: dict[NamespaceId, NamespacePair],
+        probe_owner: Callable[[], bool],
+    ) -> UserState:
+        files = found["files"]
+        pin = self._judge_pin(account, pairs)
+        handles_finding = self._judge_handles(account, files.get(handles.FILE_NAME), pairs, probe_owner)
+        opens = None
+        if handles_finding.verdict == LIVE:
+            opens = probe_owner() if self.sees_all_handles else True
+        pause_finding = self._judge_pause(account, files.get(pause.FILE_NAME), pairs)
+        orphans, monitors, inside = self._judge_processes(account, pause_finding, pairs)
+        return UserState(
+            state_dir=found["state_dir"],
+            pause=pause_finding,
+            handles=handles_finding,
+            pin=pin,
+            orphans=orphans,
+            monitors=monitors,
+            processes=inside,
+            owner_opens_handles=opens,
+            warnings=(found["warning"],) if found["warning"] else (),
+        )
+
+    def _keep(self, account: Account, pair: NamespacePair, pairs: dict[NamespaceId, NamespacePair]) -> str | None:
+        """Take over an open pair if it is the user's; else close it and say why not."""
+        reason = why_foreign(self._syscalls, pair, uid=account.uid, parent=self._own_userns)
+        if reason is not None or pair.id in pairs:
+            pair.close()
+        else:
+            pairs[pair.id] = pair
+        return reason
+
+    def _judge_pin(self, account: Account, pairs: dict[NamespaceId, NamespacePair]) -> Finding:
+        try:
+            pair = self._pins.open(account.uid)
+        except OSError as error:
+            return Finding(FOREIGN, f"{self._pins.path(account.uid)} cannot be opened: {error.strerror}")
+        if pair is None:
+            return Finding()
+        namespace = pair.id
+        reason = self._keep(account, pair, pairs)
+        return Finding(FOREIGN, reason) if reason else Finding(LIVE, str(namespace), namespace)
+
+    def _judge_handles(
+        self,
+        account: Account,
+        file: Mapping[str, Any] | None,
+        pairs: dict[NamespaceId, NamespacePair],
+        probe_owner: Callable[[], bool],
+    ) -> Finding:
+        if file is None:
+            return Finding()
+        identity = (file["identity"][0], file["identity"][1])
+        if file["content"] is None:
+            return Finding(CORRUPT, file["problem"], identity=identity)
+        try:
+            pair = Handles.parse(bytes.fromhex(file["content"])).open(self._syscalls)
+        except CorruptHandlesError as error:
+            return Finding(CORRUPT, str(error), identity=identity)
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                return Finding(UNKNOWN, f"cannot be opened on this kernel: {error.strerror}", identity=identity)
+            if self.sees_all_handles:
+                return Finding(DEAD, "the namespaces are gone", identity=identity)
+            if probe_owner():
+                return Finding(DEAD, "the namespaces are gone, or not this user's", identity=identity)
+            return Finding(
+                UNKNOWN, "this kernel lets only root open handles; the namespaces may be alive", identity=identity
+            )
+        namespace = pair.id
+        reason = self._keep(account, pair, pairs)
+        if reason:
+            return Finding(FOREIGN, reason, identity=identity)
+        return Finding(LIVE, str(namespace), namespace, identity=identity)
+
+    def _judge_pause(
+        self, account: Account, file: Mapping[str, Any] | None, pairs: dict[NamespaceId, NamespacePair]
+    ) -> Finding:
+        if file is None:
+            return Finding()
+        identity = (file["identity"][0], file["identity"][1])
+        if file["content"] is None:
+            return Finding(GARBAGE, file["problem"], identity=identity)
+        try:
+            pid = pause.parse_pid(bytes.fromhex(file["content"]))
+        except pause.PauseError as error:
+            return Finding(GARBAGE, str(error), identity=identity)
+        verdict, evidence, namespace = self._judge_pid(account, pid, pairs)
+        return Finding(verdict, evidence, namespace, identity=identity, pid=pid)
+
+    def _judge_pid(
+        self, account: Account, pid: int, pairs: dict[NamespaceId, NamespacePair]
+    ) -> tuple[str, str, NamespaceId | None]:
+        """Verdict on a PID that a user's file names; the PID is nothing but a claim."""
+        gone = f"no process {pid}"
+        try:
+            with processes.pinned_pid(self._syscalls, pid) as pidfd:
+                name = f"process {pid} ({processes.comm(self._proc, pid)})"
+                owner = processes.owner(self._proc, pid)
+                try:
+                    is_pause = bool(processes.environ(self._proc, pid).get(processes.PAUSE_VARIABLE))
+                    pair = processes.open_namespaces(pid, proc=self._proc) if is_pause else None
+                except PermissionError:
+                    is_pause, pair = False, None
+                if not processes.is_running(pidfd):
+                    if pair is not None:
+                        pair.close()
+                    return DEAD, gone, None
+        except OSError as error:
+            # Some processes have no pidfd that we may open; a thread's ID has none (EINVAL, ENOENT from 6.15 on).
+            if error.errno in (errno.ESRCH, errno.ENOENT):
+                return DEAD, gone, None
+            return RECYCLED, f"{pid} is not a process to look at: {error.strerror}", None
+        if pair is None:
+            return RECYCLED, f"{name} of UID {owner} is not a pause process", None
+        namespace = pair.id
+        reason = self._keep(account, pair, pairs)
+        if reason:
+            return FOREIGN, f"{name} of UID {owner} is a pause process, but {reason}", None
+        return LIVE, f"{name} in {namespace}", namespace
+
+    def _judge_processes(
+        self, account: Account, pause_finding: Finding, pairs: dict[NamespaceId, NamespacePair]
+    ) -> tuple[tuple[PauseProcess, ...], tuple[NamespaceId, ...], dict[int, tuple[int, ...]]]:
+        """Sort the processes in the user's namespaces: pause processes without a file, container monitors, others."""
+        orphans: list[PauseProcess] = []
+        monitors: list[NamespaceId] = []
+        inside: dict[int, tuple[int, ...]] = {}
+        named = pause_finding.pid if pause_finding.verdict == LIVE else None
+        for userns in self._table.owned_by(account.uid, parent=self._own_userns):
+            left_out = set()
+            for pid in sorted(userns.pids):
+                try:
+                    variables = processes.environ(self._proc, pid)
+                except (FileNotFoundError, ProcessLookupError):
+                    left_out.add(pid)
+                    continue
+                except OSError:
+                    continue
+                is_pause = bool(variables.get(processes.PAUSE_VARIABLE))
+                if is_pause:
+                    left_out.add(pid)
+                if pid == named or not (is_pause or variables.get(processes.CONFIGURED_VARIABLE)):
+                    continue
+                namespace = self._namespace_of(account, pid, pairs)
+                if namespace is None or namespace.userns != userns.userns:
+                    continue
+                if is_pause:
+                    orphans.append(PauseProcess(pid, namespace, unmapped=not self._is_mapped(pid)))
+                elif namespace not in monitors:
+                    monitors.append(namespace)
+            others = (pid for pid in self._table.pids_inside(userns.userns) if pid not in left_out)
+            inside[userns.userns] = tuple(others)
+        return tuple(orphans), tuple(monitors), inside
+
+    def _namespace_of(self, account: Account, pid: int, pairs: dict[NamespaceId, NamespacePair]) -> NamespaceId | None:
+        try:
+            pair = processes.open_namespaces(pid, proc=self._proc)
+        except OSError:
+            return None
+        namespace = pair.id
+        return None if self._keep(account, pair, pairs) else namespace
+
+    def _is_mapped(self, pid: int) -> bool:
+        try:
+            with open(f"{self._proc}/{pid}/uid_map", encoding="ascii") as file:
+                return bool(file.read())
+        except OSError:
+            return False

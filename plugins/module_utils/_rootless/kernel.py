@@ -1,0 +1,186 @@
+# Copyright (c) 2026, the userns.rootless authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""System calls the standard library lacks, one thin wrapper each.
+
+Constants first, then the C declarations, then `Syscalls`: methods of a line or two that raise `OSError`.
+Everything above this file takes a `Syscalls` as a parameter, so that tests can hand in another one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import platform
+import signal
+import struct
+import sys
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWUSER = 0x10000000
+
+AT_FDCWD = -100
+AT_EMPTY_PATH = 0x1000
+RENAME_NOREPLACE = 1
+
+# open_by_handle_at(2): the mount "descriptor" that stands for the nsfs file system, Linux 6.18.
+FD_NSFS_ROOT = -10003
+MAX_HANDLE_SIZE = 128
+
+# ioctl_ns(2)
+NS_GET_USERNS = 0xB701
+NS_GET_PARENT = 0xB702
+NS_GET_NSTYPE = 0xB703
+NS_GET_OWNER_UID = 0xB704
+
+PR_SET_DUMPABLE = 4
+
+MS_BIND = 0x1000
+MS_REC = 0x4000
+MS_PRIVATE = 1 << 18
+MNT_DETACH = 2
+UMOUNT_NOFOLLOW = 8
+
+# The inode number of the initial user namespace: PROC_USER_INIT_INO in the kernel's include/linux/proc_ns.h.
+INITIAL_USERNS_INO = 0xEFFFFFFD
+
+# For C libraries without renameat2(): musl before 1.2.6, glibc before 2.28.
+_SYS_RENAMEAT2 = {
+    "x86_64": 316,
+    "aarch64": 276,
+    "riscv64": 276,
+    "loongarch64": 276,
+    "ppc64le": 357,
+    "ppc64": 357,
+    "s390x": 347,
+    "armv7l": 382,
+    "i686": 353,
+}
+# The same on every architecture but Alpha.
+_SYS_PIDFD_SEND_SIGNAL = 424
+_SYS_PIDFD_OPEN = 434
+
+
+class _FileHandle(ctypes.Structure):
+    _fields_ = [
+        ("handle_bytes", ctypes.c_uint),
+        ("handle_type", ctypes.c_int),
+        ("f_handle", ctypes.c_ubyte * MAX_HANDLE_SIZE),
+    ]
+
+
+def _load() -> ctypes.CDLL:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.setns.argtypes = [ctypes.c_int, ctypes.c_int]
+    libc.unshare.argtypes = [ctypes.c_int]
+    libc.name_to_handle_at.argtypes = [
+        ctypes.c_int,
+        ctypes.c_char_p,
+        ctypes.POINTER(_FileHandle),
+        ctypes.POINTER(ctypes.c_int),
+        ctypes.c_int,
+    ]
+    libc.open_by_handle_at.argtypes = [ctypes.c_int, ctypes.POINTER(_FileHandle), ctypes.c_int]
+    libc.mount.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_void_p]
+    libc.umount2.argtypes = [ctypes.c_char_p, ctypes.c_int]
+    libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
+    libc.syscall.restype = ctypes.c_long
+    return libc
+
+
+class Syscalls:
+    """The running kernel. Every method raises `OSError` with the errno of the call it is named after."""
+
+    def __init__(self) -> None:
+        if not sys.platform.startswith("linux"):
+            raise OSError(f"user namespaces are a feature of Linux; this is {sys.platform}")
+        self._libc = _load()
+
+    def _checked(self, result: int, what: str) -> int:
+        if result < 0:
+            number = ctypes.get_errno()
+            raise OSError(number, f"{what}: {os.strerror(number)}")
+        return result
+
+    def unshare(self, flags: int) -> None:
+        """unshare(2). The process must be single-threaded for `CLONE_NEWUSER`."""
+        self._checked(self._libc.unshare(flags), "unshare")
+
+    def setns(self, fd: int, nstype: int) -> None:
+        """setns(2). The process must be single-threaded for a user namespace."""
+        self._checked(self._libc.setns(fd, nstype), "setns")
+
+    def name_to_handle(self, fd: int) -> tuple[int, bytes]:
+        """name_to_handle_at(2) on an open descriptor: the handle's type and its payload."""
+        handle = _FileHandle(handle_bytes=MAX_HANDLE_SIZE)
+        mount_id = ctypes.c_int()
+        result = self._libc.name_to_handle_at(fd, b"", ctypes.byref(handle), ctypes.byref(mount_id), AT_EMPTY_PATH)
+        self._checked(result, "name_to_handle_at")
+        return handle.handle_type, bytes(handle.f_handle[: handle.handle_bytes])
+
+    def open_nsfs_handle(self, handle_type: int, payload: bytes) -> int:
+        """open_by_handle_at(2) below `FD_NSFS_ROOT`: a descriptor, close-on-exec."""
+        handle = _FileHandle(handle_bytes=len(payload), handle_type=handle_type)
+        handle.f_handle[: len(payload)] = payload
+        fd = self._libc.open_by_handle_at(FD_NSFS_ROOT, ctypes.byref(handle), os.O_RDONLY | os.O_CLOEXEC)
+        return self._checked(fd, "open_by_handle_at")
+
+    def ns_userns(self, fd: int) -> int:
+        """`NS_GET_USERNS` of ioctl_ns(2): a descriptor of the user namespace that owns the namespace `fd`."""
+        return fcntl.ioctl(fd, NS_GET_USERNS)
+
+    def ns_parent(self, fd: int) -> int:
+        """`NS_GET_PARENT` of ioctl_ns(2): a descriptor of the parent; EPERM when it is outside the caller's view."""
+        return fcntl.ioctl(fd, NS_GET_PARENT)
+
+    def ns_type(self, fd: int) -> int:
+        """`NS_GET_NSTYPE` of ioctl_ns(2): the `CLONE_NEW*` flag of a namespace; ENOTTY for any other file."""
+        return fcntl.ioctl(fd, NS_GET_NSTYPE)
+
+    def ns_owner_uid(self, fd: int) -> int:
+        """`NS_GET_OWNER_UID` of ioctl_ns(2): the UID, as seen here, that owns a user namespace."""
+        return int(struct.unpack("I", fcntl.ioctl(fd, NS_GET_OWNER_UID, struct.pack("I", 0)))[0])
+
+    def rename_noreplace(self, dir_fd: int, old: str, new: str) -> None:
+        """renameat2(2) with `RENAME_NOREPLACE`, both names below `dir_fd`."""
+        names = os.fsencode(old), os.fsencode(new)
+        if hasattr(self._libc, "renameat2"):
+            result = self._libc.renameat2(dir_fd, names[0], dir_fd, names[1], RENAME_NOREPLACE)
+        else:
+            number = _SYS_RENAMEAT2.get(platform.machine())
+            if number is None:
+                raise OSError(38, f"renameat2: not known on {platform.machine()}")
+            result = self._syscall(number, dir_fd, names[0], dir_fd, names[1], RENAME_NOREPLACE)
+        self._checked(result, "renameat2")
+
+    def pidfd_open(self, pid: int) -> int:
+        """pidfd_open(2): a descriptor that stands for the process, however its PID is reused."""
+        if hasattr(os, "pidfd_open"):
+            return os.pidfd_open(pid)
+        return self._checked(self._syscall(_SYS_PIDFD_OPEN, pid, 0), "pidfd_open")
+
+    def pidfd_send_signal(self, pidfd: int, number: int) -> None:
+        """pidfd_send_signal(2)."""
+        if hasattr(signal, "pidfd_send_signal"):
+            signal.pidfd_send_signal(pidfd, number)
+        else:
+            self._checked(self._syscall(_SYS_PIDFD_SEND_SIGNAL, pidfd, number, None, 0), "pidfd_send_signal")
+
+    def set_dumpable(self, dumpable: bool) -> None:
+        """`PR_SET_DUMPABLE` of prctl(2): whether other processes of this user may trace or read this one."""
+        self._checked(self._libc.prctl(PR_SET_DUMPABLE, int(dumpable), 0, 0, 0), "prctl")
+
+    def mount(self, source: str | None, target: str, flags: int) -> None:
+        """mount(2) without a file system type or data: bind mounts and changes of propagation."""
+        result = self._libc.mount(source and os.fsencode(source), os.fsencode(target), None, flags, None)
+        self._checked(result, f"mount {target}")
+
+    def umount(self, target: str) -> None:
+        """umount2(2), detached at once and never through a symbolic link."""
+        self._checked(self._libc.umount2(os.fsencode(target), MNT_DETACH | UMOUNT_NOFOLLOW), f"umount {target}")
+
+    def _syscall(self, number: int, *args: object) -> int:
+        # A variadic C function: every integer has to be passed as wide as a register.
+        wide = [ctypes.c_long(arg) if isinstance(arg, int) else arg for arg in args]
+        return int(self._libc.syscall(ctypes.c_long(number), *wide))

@@ -1,0 +1,338 @@
+# Copyright (c) 2026, the userns.rootless authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`present`, `absent` and a look: what the modules and the command do for each user, in the order asked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from .accounts import Account
+from .apply import Applier, RaceLostError, agent_maps
+from .as_user import Agent
+from .desired import DesiredMaps, IdMaps, MapDesigner
+from .errors import RootlessError
+from .idmap import merge
+from .inspection import Inspection, Inspector
+from .kernel import Syscalls
+from .nsfs import NamespaceId
+from .pin import PinStore
+from .plan import (
+    METHOD_HANDLES,
+    METHOD_PAUSE,
+    Create,
+    Plan,
+    Wish,
+    plan_absent,
+    plan_present,
+    plan_recreate,
+)
+from .processes import ProcessTable, comm
+from .report import Report, artefacts
+from .subid import SubidRange, SubidSource, open_subids
+from .userside import UserSide
+
+AUTO = "auto"
+ON_DRIFT_REPORT = "report"
+ON_DRIFT_FAIL = "fail"
+ON_DRIFT_RECREATE = "recreate"
+
+NO_PAUSE_VARIABLE = "PODMAN_NO_PAUSE_PROCESS"
+
+_ATTEMPTS = 5
+_NAMED_PROCESSES = 5
+
+
+@dataclass(frozen=True)
+class Host:
+    """Where the system's parts are found. Tests give other places."""
+
+    proc: str = "/proc"
+    etc: str = "/etc"
+    run: str = "/run"
+    tmp: str = "/tmp"
+    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    # Seconds that a user's child may take for one step; somebody hostile can make it hang.
+    timeout: float = 30.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is asked of every user alike; the names are those of the module's options."""
+
+    method: str = AUTO
+    pin: bool = False
+    on_drift: str = ON_DRIFT_REPORT
+    force: bool = False
+    check: bool = False
+
+
+class ProcessesInTheWayError(RootlessError):
+    """Other processes live in the namespace, and force was not given."""
+
+
+class Namespaces:
+    """All users of one call: the process table, the ranges and the tools are read once."""
+
+    def __init__(self, syscalls: Syscalls, *, host: Host, options: Options, subids: SubidSource | None = None) -> None:
+        self._syscalls = syscalls
+        self._host = host
+        self._options = options
+        self.subids = subids if subids is not None else open_subids(etc=host.etc)
+        self.available = IdMaps.read(host.proc, "self")
+        self._designer = MapDesigner(self.subids, available=self.available, path=host.environment.get("PATH"))
+        self._pins = PinStore(syscalls, run=host.run, proc=host.proc)
+        self._inspector = self._scan()
+        self._owner_opens: bool | None = None
+
+    def _scan(self) -> Inspector:
+        table = ProcessTable.scan(self._syscalls, proc=self._host.proc)
+        return Inspector(self._syscalls, pins=self._pins, table=table, proc=self._host.proc)
+
+    def present(self, account: Account) -> Report:
+        """Set up or rejoin the user's namespace, and make every key open it."""
+        report = Report(account.name, account)
+        try:
+            self._present(account, report)
+        except (RootlessError, OSError) as error:
+            report.fail(_said(error))
+        return report
+
+    def absent(self, account: Account) -> Report:
+        """Remove the user's namespace: handles, pin and pause process."""
+        report = Report(account.name, account)
+        try:
+            self._absent(account, report)
+        except (RootlessError, OSError) as error:
+            report.fail(_said(error))
+        return report
+
+    def look(self, account: Account) -> Report:
+        """The state of the user's namespace; changes nothing, not even in the namespace's view of the host."""
+        report = Report(account.name, account)
+        try:
+            with self._agent(account) as agent, self._inspect(account, agent) as seen:
+                report.see(seen.state)
+                report.warnings += seen.state.warnings
+                report.maps = self._join(seen, agent)
+            desired = self._designer.design(account)
+            report.drift = _differs(report.maps, desired.maps)
+        except (RootlessError, OSError) as error:
+            report.messages.append(_said(error))
+        return report
+
+    def configured(self, account: Account) -> tuple[tuple[SubidRange, ...], tuple[SubidRange, ...]]:
+        """The user's UID and GID ranges, by name and by UID, sorted by start."""
+        return self._designer.configured(account)
+
+    def probe_owner(self, account: Account) -> bool:
+        """Whether this user can reopen the handles of a namespace of its own."""
+        with self._agent(account) as agent:
+            return self._probe(agent)
+
+    def _present(self, account: Account, report: Report) -> None:
+        desired = self._designer.design(account)
+        report.warnings += desired.warnings
+        with self._agent(account) as agent:
+            wish = self._wish(agent, report)
+            with self._inspect(account, agent) as seen:
+                report.see(seen.state)
+                report.before = report.after = artefacts(seen.state)
+                report.warnings += seen.state.warnings
+                report.maps = self._join(seen, agent)
+        drifted = seen.state.target if _differs(report.maps, desired.maps) else None
+        report.drift = drifted is not None
+        wish = self._with_a_holder(self._decide(seen, wish, drifted), wish, report)
+        plan = self._decide(seen, wish, drifted)
+        report.action, report.method, report.changed = plan.action, wish.method, plan.changes
+        if plan.changes and not self._options.check:
+            self._apply(account, wish, desired, drifted, report)
+        elif plan.changes:
+            self._predict(plan, desired, report)
+
+    def _decide(self, seen: Inspection, wish: Wish, drifted: NamespaceId | None) -> Plan:
+        """The plan for a state, given which namespace was found to drift."""
+        plan = plan_present(seen.state, wish)
+        if drifted is None or plan.target != drifted or self._options.on_drift == ON_DRIFT_REPORT:
+            return plan
+        if self._options.on_drift == ON_DRIFT_FAIL:
+            raise RootlessError(f"the maps of {drifted} are not what the configured ranges give today (on_drift: fail)")
+        self._refuse_inhabited(seen, "recreate")
+        self._refuse_pinned(seen)
+        return plan_recreate(seen.state, wish)
+
+    def _with_a_holder(self, plan: Plan, wish: Wish, report: Report) -> Wish:
+        """Handles keep nothing alive: a new namespace without a pin needs a pause process."""
+        creates = any(isinstance(step, Create) for step in plan.steps)
+        if not creates or wish.method != METHOD_HANDLES or wish.pin:
+            return wish
+        why = "method handles keeps no process, and without a pin the new namespace would be gone at once"
+        if wish.explicit:
+            raise RootlessError(f"{why}; let root set it up with pin: true, or use method: pause")
+        report.warnings.append(f"{why}: a pause process was used instead")
+        return Wish(METHOD_PAUSE, explicit=False, pin=wish.pin, may_pin=wish.may_pin)
+
+    def _apply(
+        self, account: Account, wish: Wish, desired: DesiredMaps, drifted: NamespaceId | None, report: Report
+    ) -> None:
+        """Under the lock: look again, plan again, do it; again from the start when somebody else was faster."""
+        report.changed = False
+        with self._agent(account) as agent:
+            agent.call("lock", make=True)
+            for attempt in range(_ATTEMPTS):
+                if attempt:
+                    self._inspector = self._scan()
+                with self._inspect(account, agent) as seen:
+                    plan = self._decide(seen, wish, drifted)
+                    applier = self._applier(agent, account, wish.method)
+                    try:
+                        applier.run(plan, seen.pairs, maps=desired.maps)
+                    except RaceLostError:
+                        continue
+                    finally:
+                        report.changed = report.changed or applier.changed
+                        report.warnings += applier.warnings
+                    report.action = plan.action
+                    self._confirm(account, agent, desired, report)
+                    return
+        raise RootlessError(f"the state directory kept changing, {_ATTEMPTS} times; who else works there?")
+
+    def _confirm(self, account: Account, agent: Agent, desired: DesiredMaps, report: Report) -> None:
+        """Look once more, join for real, and report what is there now."""
+        with self._inspect(account, agent) as seen:
+            report.see(seen.state)
+            report.after = artefacts(seen.state)
+            report.maps = self._join(seen, agent)
+            if report.maps is None:
+                raise RootlessError("the namespace vanished right after it was set up; was it killed by its owner?")
+            report.drift = _differs(report.maps, desired.maps)
+
+    def _predict(self, plan: Plan, desired: DesiredMaps, report: Report) -> None:
+        """Check mode: what an apply would leave, as far as it can be known."""
+        if plan.target is None:
+            report.namespace = None
+            report.maps = desired.maps
+            report.drift = False
+        report.after = dict(report.before, namespace=str(plan.target or "(new)"))
+        report.after["to do"] = [str(type(step).__name__) for step in plan.steps]
+
+    def _absent(self, account: Account, report: Report) -> None:
+        with self._agent(account) as agent:
+            with self._inspect(account, agent) as seen:
+                plan = self._decide_absent(seen)
+                report.see(seen.state)
+                report.before = report.after = artefacts(seen.state)
+            report.action, report.changed = plan.action, plan.changes
+            if not plan.changes:
+                return
+            if self._options.check:
+                report.after = dict(dict.fromkeys(report.before, "missing"), namespace=None)
+                return
+            self._apply_absent(account, agent, report)
+
+    def _decide_absent(self, seen: Inspection) -> Plan:
+        plan = plan_absent(seen.state)
+        if plan.changes:
+            self._refuse_inhabited(seen, "remove")
+            self._refuse_pinned(seen)
+        return plan
+
+    def _apply_absent(self, account: Account, agent: Agent, report: Report) -> None:
+        agent.call("lock", make=False)
+        for attempt in range(_ATTEMPTS):
+            if attempt:
+                self._inspector = self._scan()
+            with self._inspect(account, agent) as seen:
+                applier = self._applier(agent, account, METHOD_PAUSE)
+                try:
+                    applier.run(self._decide_absent(seen), seen.pairs, maps=self.available)
+                except RaceLostError:
+                    continue
+            removed = report.namespace
+            with self._inspect(account, agent) as seen:
+                report.method = None
+                report.see(seen.state)
+                report.after = artefacts(seen.state)
+            report.namespace = removed
+            return
+        raise RootlessError(f"the state directory kept changing, {_ATTEMPTS} times; who else works there?")
+
+    def _refuse_inhabited(self, seen: Inspection, verb: str) -> None:
+        pids = seen.state.processes_in(seen.state.target)
+        if not pids or self._options.force:
+            return
+        named = ", ".join(f"{pid} ({comm(self._host.proc, pid)})" for pid in pids[:_NAMED_PROCESSES])
+        more = f" and {len(pids) - _NAMED_PROCESSES} more" if len(pids) > _NAMED_PROCESSES else ""
+        raise ProcessesInTheWayError(
+            f"will not {verb} {seen.state.target}: {len(pids)} other process(es) live in it: {named}{more}. "
+            "End them, or use force: true (they then run on in a namespace that no key opens)"
+        )
+
+    def _refuse_pinned(self, seen: Inspection) -> None:
+        if seen.state.pin.exists and not _is_root():
+            raise RootlessError("the namespace is pinned, and only root can remove a pin: run this task as root")
+
+    def _wish(self, agent: Agent, report: Report) -> Wish:
+        """Podman's own rule for the method, with a probe in place of a guess."""
+        method, explicit = self._options.method, self._options.method != AUTO
+        if method == AUTO:
+            method = METHOD_PAUSE
+            if self._host.environment.get(NO_PAUSE_VARIABLE, "0") != "0":
+                if self._probe(agent):
+                    method = METHOD_HANDLES
+                else:
+                    report.warnings.append(
+                        f"{NO_PAUSE_VARIABLE} asks for handles, but this kernel does not let the user open them: "
+                        "a pause process was used"
+                    )
+        elif method == METHOD_HANDLES and not self._probe(agent):
+            raise RootlessError(
+                "method handles is of no use here: this kernel does not let the user open namespaces by handle "
+                "(kernel.nsfs_handles of rootless_ns_info tells more); use method: pause"
+            )
+        return Wish(method, explicit=explicit, pin=self._options.pin, may_pin=_is_root())
+
+    def _probe(self, agent: Agent) -> bool:
+        # The kernel's answer is the same for every unprivileged user.
+        if self._owner_opens is None:
+            self._owner_opens = bool(agent.call("probe_handles"))
+        return self._owner_opens
+
+    def _inspect(self, account: Account, agent: Agent) -> Inspection:
+        return self._inspector.inspect(account, agent.call("inspect"), probe_owner=lambda: self._probe(agent))
+
+    def _join(self, seen: Inspection, agent: Agent) -> IdMaps | None:
+        target = seen.state.target
+        return agent_maps(agent, seen.pairs[target], proc=self._host.proc) if target else None
+
+    def _applier(self, agent: Agent, account: Account, method: str) -> Applier:
+        return Applier(agent, account, syscalls=self._syscalls, pins=self._pins, proc=self._host.proc, method=method)
+
+    def _agent(self, account: Account) -> Agent:
+        side = UserSide(
+            account,
+            syscalls=self._syscalls,
+            proc=self._host.proc,
+            run=self._host.run,
+            tmp=self._host.tmp,
+            environment=self._host.environment if account.is_self else {},
+        )
+        return Agent(account, side.operations(), syscalls=self._syscalls, timeout=self._host.timeout)
+
+
+def _is_root() -> bool:
+    return os.geteuid() == 0
+
+
+def _differs(found: IdMaps | None, wanted: IdMaps) -> bool:
+    if found is None:
+        return False
+    return merge(found.uid_map) != merge(wanted.uid_map) or merge(found.gid_map) != merge(wanted.gid_map)
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
+    return str(error)

@@ -1,0 +1,126 @@
+# Copyright (c) 2026, the userns.rootless authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Pins: bind mounts of a namespace's nsfs files, which keep it alive with no process at all.
+
+They lie in root's own directory, `/run/rootless-ns/UID/{user,mnt}`; only root makes them, the owner may open them.
+
+The file `user` is mounted over a bind of the mount namespace. The kernel leaves mounts of mount namespaces, and
+what is mounted on them, out of every copy of the mount tree; mounts of user namespaces it copies. Without that
+floor, each new namespace on the host would hold all users' pinned user namespaces: they would outlive their
+removal, and N users would cost N*N mounts.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from .errors import RootlessError
+from .kernel import MS_BIND, MS_PRIVATE, Syscalls
+from .nsfs import NamespacePair
+
+DIRECTORY_NAME = "rootless-ns"
+_MAX_STACKED = 16
+
+
+class PinError(RootlessError):
+    """A pin could not be made or removed."""
+
+
+class PinStore:
+    """The pins of all users below `run`."""
+
+    def __init__(self, syscalls: Syscalls, *, run: str = "/run", proc: str = "/proc") -> None:
+        self._syscalls = syscalls
+        self._proc = proc
+        self.directory = f"{run}/{DIRECTORY_NAME}"
+        self._prepared = False
+
+    def path(self, uid: int) -> str:
+        return f"{self.directory}/{uid}"
+
+    def open(self, uid: int) -> NamespacePair | None:
+        """The pinned namespaces of a user; None when there is no complete pin. Raises `OSError` for odd failures."""
+        try:
+            pair = NamespacePair.open(f"{self.path(uid)}/user", f"{self.path(uid)}/mnt")
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        try:
+            for fd in (pair.user_fd, pair.mnt_fd):
+                self._syscalls.ns_type(fd)
+        except OSError:
+            # Plain files that wait for their mounts: a run was killed half way, or the host booted.
+            pair.close()
+            return None
+        return pair
+
+    def pin(self, uid: int, pair: NamespacePair) -> None:
+        """Mount both files, replacing what was there. Raises `PinError`; then nothing of this user is pinned."""
+        try:
+            self._prepare()
+            self.unpin(uid)
+            os.mkdir(self.path(uid), 0o711)
+            # The mount namespace first: alone it keeps both alive, so a kill from here on loses nothing.
+            for name, fds in (("mnt", (pair.mnt_fd,)), ("user", (pair.mnt_fd, pair.user_fd))):
+                path = f"{self.path(uid)}/{name}"
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o444))
+                for fd in fds:
+                    self._syscalls.mount(f"{self._proc}/self/fd/{fd}", path, MS_BIND)
+        except OSError as error:
+            self.unpin(uid)
+            hint = (
+                ". This kernel refuses to pin a mount namespace from inside another one than the first, by chance "
+                "of the CPU that made it: run from the host's own mount namespace"
+                if error.errno in (errno.EINVAL, errno.ELOOP)
+                else ""
+            )
+            raise PinError(f"cannot pin in {self.path(uid)}: {error.strerror}{hint}") from None
+
+    def unpin(self, uid: int) -> bool:
+        """Unmount and remove a user's pin; False when there was none. Raises `PinError`."""
+        if not os.path.lexists(self.path(uid)):
+            return False
+        try:
+            for name in ("user", "mnt"):
+                path = f"{self.path(uid)}/{name}"
+                self._unmount_all(path)
+                try:
+                    os.unlink(path)
+                except FileNotFoundError:
+                    pass
+            os.rmdir(self.path(uid))
+        except OSError as error:
+            raise PinError(f"cannot remove the pin in {self.path(uid)}: {error.strerror}") from None
+        return True
+
+    def _unmount_all(self, path: str) -> None:
+        for _layer in range(_MAX_STACKED):
+            try:
+                self._syscalls.umount(path)
+            except OSError as error:
+                if error.errno in (errno.EINVAL, errno.ENOENT):
+                    return
+                raise
+
+    def _prepare(self) -> None:
+        """Root's own directory, searchable by all, and a private mount, so that no pin propagates anywhere."""
+        if self._prepared:
+            return
+        try:
+            os.mkdir(self.directory, 0o711)
+        except FileExistsError:
+            pass
+        status = os.lstat(self.directory)
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+            raise PinError(f"{self.directory} must be a directory of root's that nobody else may write to")
+        if not self._is_mount_point():
+            self._syscalls.mount(self.directory, self.directory, MS_BIND)
+        self._syscalls.mount(None, self.directory, MS_PRIVATE)
+        self._prepared = True
+
+    def _is_mount_point(self) -> bool:
+        # os.path.ismount does not see a bind mount within one file system.
+        with open(f"{self._proc}/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            return any(line.split(" ", 5)[4] == self.directory for line in file)

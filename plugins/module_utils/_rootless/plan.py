@@ -1,0 +1,214 @@
+# Copyright (c) 2026, the userns.rootless authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What `present` and `absent` will do about a state: plans, made of steps. Pure; nothing is done here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Union
+
+from . import handles, pause
+from .nsfs import NamespaceId
+from .state import CORRUPT, DEAD, FOREIGN, LIVE, UNKNOWN, UserState
+
+CREATED = "created"
+REJOINED = "rejoined"
+REPAIRED = "repaired"
+RECREATED = "recreated"
+REMOVED = "removed"
+NO_ACTION = "none"
+FAILED = "failed"
+
+METHOD_HANDLES = "handles"
+METHOD_PAUSE = "pause"
+
+
+@dataclass(frozen=True)
+class RemoveFile:
+    """Remove a file of the state directory if it is still the one that was judged."""
+
+    name: str
+    identity: tuple[int, int]
+    why: str
+
+
+@dataclass(frozen=True)
+class Unpin:
+    """Remove the pin."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class Create:
+    """Set up a new namespace; a pause process holds it."""
+
+
+@dataclass(frozen=True)
+class StartPause:
+    """Start a pause process inside the target."""
+
+
+@dataclass(frozen=True)
+class WritePause:
+    """Write `pause.pid`; None stands for the pause process this run has started."""
+
+    pid: int | None = None
+
+
+@dataclass(frozen=True)
+class WriteHandles:
+    """Write `ns_handles` of the target."""
+
+
+@dataclass(frozen=True)
+class Pin:
+    """Pin the target."""
+
+
+@dataclass(frozen=True)
+class KillPause:
+    """End a pause process of the user; None stands for the one this run has started."""
+
+    pid: int | None
+    userns: int | None
+    why: str
+
+
+Step = Union[RemoveFile, Unpin, Create, StartPause, WritePause, WriteHandles, Pin, KillPause]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Steps in the order to be done, the action they add up to, and the namespace they are about (None: a new one)."""
+
+    action: str
+    steps: tuple[Step, ...]
+    target: NamespaceId | None = None
+
+    @property
+    def changes(self) -> bool:
+        return bool(self.steps)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the caller wants of `present`.
+
+    `explicit`: the method was named, not found by the automatic rule. `may_pin`: the caller is root.
+    """
+
+    method: str
+    explicit: bool
+    pin: bool
+    may_pin: bool
+
+
+def plan_present(state: UserState, wish: Wish) -> Plan:
+    """Rejoin the target and make every key name it; set up a namespace only if none is alive."""
+    target = state.target
+    steps: list[Step] = [
+        KillPause(
+            orphan.pid, orphan.namespace.userns, "it was started by a run that was killed before it wrote the maps"
+        )
+        for orphan in state.orphans
+        if orphan.unmapped
+    ]
+    pause_good = state.pause.verdict == LIVE and state.pause.namespace == target
+    if state.pause.exists and not pause_good:
+        steps.append(_remove_pause(state))
+    handles_good = _handles_good(state, target)
+    if state.handles.exists and not handles_good and _handles_removable(state, target):
+        steps.append(_remove_handles(state))
+    pin_good = state.pin.verdict == LIVE and state.pin.namespace == target
+    if state.pin.exists and not pin_good and wish.may_pin:
+        steps.append(Unpin(state.pin.evidence or "it does not open the user's namespace"))
+    if target is None:
+        return Plan(CREATED, tuple(steps + _create_steps(wish)))
+    steps += _repair_steps(state, wish, target, pause_good=pause_good, handles_good=handles_good)
+    if wish.pin and not pin_good:
+        steps.append(Pin())
+    steps += _superfluous(state, wish, target, pause_good=pause_good, pinned=pin_good or wish.pin)
+    return Plan(REPAIRED if steps else REJOINED, tuple(steps), target)
+
+
+def _handles_good(state: UserState, target: NamespaceId | None) -> bool:
+    return (
+        state.handles.verdict == LIVE and state.handles.namespace == target and state.owner_opens_handles is not False
+    )
+
+
+def _handles_removable(state: UserState, target: NamespaceId | None) -> bool:
+    """What nobody may look at stays, unless a new namespace is set up: then Podman removes it as well."""
+    return state.handles.verdict in (CORRUPT, DEAD, FOREIGN, LIVE) or target is None
+
+
+def _create_steps(wish: Wish) -> list[Step]:
+    if wish.method == METHOD_PAUSE:
+        return [Create(), WritePause(), *([Pin()] if wish.pin else [])]
+    # The key first: whoever loses the race for it has pinned nothing yet.
+    return [Create(), WriteHandles(), Pin(), KillPause(None, None, "the pin keeps the namespace alive")]
+
+
+def _repair_steps(
+    state: UserState, wish: Wish, target: NamespaceId, *, pause_good: bool, handles_good: bool
+) -> list[Step]:
+    if wish.method == METHOD_HANDLES:
+        return [] if handles_good or state.handles.verdict == UNKNOWN else [WriteHandles()]
+    if pause_good:
+        return []
+    for orphan in state.orphans:
+        if orphan.namespace == target:
+            return [WritePause(orphan.pid)]
+    return [StartPause(), WritePause()]
+
+
+def _superfluous(state: UserState, wish: Wish, target: NamespaceId, *, pause_good: bool, pinned: bool) -> list[Step]:
+    """Pause processes that nothing needs any more: of an empty namespace left behind, or beside pinned handles."""
+    steps: list[Step] = []
+    left = state.pause.namespace
+    if state.pause.verdict == LIVE and left and left != target and not state.processes_in(left):
+        steps.append(KillPause(state.pause.pid, left.userns, "its namespace is empty and was replaced"))
+    if wish.method == METHOD_HANDLES and wish.explicit and pinned:
+        if pause_good:
+            steps.append(_remove_pause(state))
+            steps.append(KillPause(state.pause.pid, target.userns, "the pin keeps the namespace alive"))
+        steps += [
+            KillPause(orphan.pid, target.userns, "the pin keeps the namespace alive")
+            for orphan in state.orphans
+            if orphan.namespace == target
+        ]
+    return steps
+
+
+def plan_absent(state: UserState) -> Plan:
+    """Remove every key and the pause processes; other processes are left running. The caller has checked for those."""
+    steps: list[Step] = []
+    if state.handles.exists:
+        steps.append(_remove_handles(state))
+    if state.pin.exists:
+        steps.append(Unpin("the namespace is removed"))
+    if state.pause.exists:
+        steps.append(_remove_pause(state))
+    if state.pause.verdict == LIVE and state.pause.namespace:
+        steps.append(KillPause(state.pause.pid, state.pause.namespace.userns, "the namespace is removed"))
+    steps += [
+        KillPause(orphan.pid, orphan.namespace.userns, "the namespace is removed")
+        for orphan in state.orphans
+        if orphan.namespace == state.target or not state.processes_in(orphan.namespace)
+    ]
+    return Plan(REMOVED if steps else NO_ACTION, tuple(steps), state.target)
+
+
+def plan_recreate(state: UserState, wish: Wish) -> Plan:
+    """Replace the namespace by a new one."""
+    return Plan(RECREATED, plan_absent(state).steps + tuple(_create_steps(wish)))
+
+
+def _remove_pause(state: UserState) -> RemoveFile:
+    return RemoveFile(pause.FILE_NAME, state.pause.identity or (0, 0), state.pause.evidence)
+
+
+def _remove_handles(state: UserState) -> RemoveFile:
+    return RemoveFile(handles.FILE_NAME, state.handles.identity or (0, 0), state.handles.evidence)

@@ -1,0 +1,166 @@
+# Copyright (c) 2026, the userns.rootless authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What /proc says of processes: one pass for all users, and careful looks at single PIDs.
+
+Everything read here is the kernel's word about a process, except its environment and command line, which are
+the process's own word. The proc root is a parameter.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from .kernel import Syscalls
+from .nsfs import NamespacePair
+
+# Set by Podman, and by us, in the environment of a process that only keeps a namespace alive.
+PAUSE_VARIABLE = b"_PODMAN_PAUSE"
+# Inherited by everything that Podman starts inside its namespace, container monitors first of all.
+CONFIGURED_VARIABLE = b"_CONTAINERS_USERNS_CONFIGURED"
+
+_MAX_ENVIRON = 4 * 1024 * 1024
+
+
+def environ(proc: str, pid: int) -> dict[bytes, bytes]:
+    """The environment a process started with. Raises `OSError`, EACCES for other users' processes."""
+    with open(f"{proc}/{pid}/environ", "rb") as file:
+        content = file.read(_MAX_ENVIRON)
+    pairs = (item.partition(b"=") for item in content.split(b"\0") if item)
+    return {name: value for name, _separator, value in pairs}
+
+
+def comm(proc: str, pid: int) -> str:
+    """The process's name, at most 15 bytes; `?` when it is gone."""
+    try:
+        with open(f"{proc}/{pid}/comm", "rb") as file:
+            return file.read(64).decode("utf-8", "replace").rstrip("\n")
+    except OSError:
+        return "?"
+
+
+def owner(proc: str, pid: int) -> int:
+    """The effective UID of a process (0 for one that may not be dumped). Raises `OSError` when there is none."""
+    return os.stat(f"{proc}/{pid}").st_uid
+
+
+@contextmanager
+def pinned_pid(syscalls: Syscalls, pid: int) -> Iterator[int]:
+    """A pidfd for `pid`: what is read of the PID inside the block is of one process if `is_running` holds after it."""
+    fd = syscalls.pidfd_open(pid)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def is_running(pidfd: int) -> bool:
+    """Whether the process behind a pidfd still runs: its descriptor becomes readable at the exit."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return not poll.poll(0)
+
+
+@dataclass
+class UsernsProcesses:
+    """The processes of one user namespace other than ours."""
+
+    userns: int
+    owner_uid: int
+    parent: int | None
+    pids: list[int] = field(default_factory=list)
+
+
+class ProcessTable:
+    """All processes by user namespace, from one pass over the proc root.
+
+    Unprivileged callers see the namespaces of their own processes only.
+    """
+
+    def __init__(self, namespaces: dict[int, UsernsProcesses], ancestors: dict[int, tuple[int, ...]]) -> None:
+        self.namespaces = namespaces
+        self._ancestors = ancestors
+        self._by_owner: dict[int, list[UsernsProcesses]] = defaultdict(list)
+        for namespace in namespaces.values():
+            self._by_owner[namespace.owner_uid].append(namespace)
+        self._inside: dict[int, list[int]] = defaultdict(list)
+        for namespace in namespaces.values():
+            for userns in (namespace.userns, *ancestors.get(namespace.userns, ())):
+                self._inside[userns].extend(namespace.pids)
+
+    @classmethod
+    def scan(cls, syscalls: Syscalls, *, proc: str = "/proc") -> ProcessTable:
+        """Read the proc root once; a namespace's owner and parents are asked once per namespace."""
+        own = os.stat(f"{proc}/self/ns/user").st_ino
+        namespaces: dict[int, UsernsProcesses] = {}
+        ancestors: dict[int, tuple[int, ...]] = {}
+        for entry in os.listdir(proc):
+            if not entry.isdigit():
+                continue
+            try:
+                userns = os.stat(f"{proc}/{entry}/ns/user").st_ino
+            except OSError:
+                continue
+            if userns == own or not _has_namespaces(f"{proc}/{entry}"):
+                continue
+            if userns not in namespaces:
+                found = _describe(syscalls, f"{proc}/{entry}/ns/user", userns=userns, own=own)
+                if found is None:
+                    continue
+                namespaces[userns], ancestors[userns] = found
+            namespaces[userns].pids.append(int(entry))
+        return cls(namespaces, ancestors)
+
+    def owned_by(self, uid: int, *, parent: int) -> list[UsernsProcesses]:
+        """The user namespaces of `uid` that are direct children of the one with inode number `parent`."""
+        return [namespace for namespace in self._by_owner.get(uid, ()) if namespace.parent == parent]
+
+    def pids_inside(self, userns: int) -> list[int]:
+        """Every process that lives in a user namespace or in one below it, sorted."""
+        return sorted(self._inside.get(userns, ()))
+
+
+def _has_namespaces(path: str) -> bool:
+    """False for a zombie: it keeps its user namespace's name but lives nowhere any more."""
+    return os.path.exists(f"{path}/ns/mnt")
+
+
+def _describe(
+    syscalls: Syscalls, path: str, *, userns: int, own: int
+) -> tuple[UsernsProcesses, tuple[int, ...]] | None:
+    """Owner, parent and all ancestors up to our own namespace; None when the process is gone or not ours to see."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        if os.fstat(fd).st_ino != userns:
+            return None
+        namespace = UsernsProcesses(userns=userns, owner_uid=syscalls.ns_owner_uid(fd), parent=None)
+        above = []
+        while True:
+            try:
+                parent_fd = syscalls.ns_parent(fd)
+            except OSError:
+                break
+            os.close(fd)
+            fd = parent_fd
+            above.append(os.fstat(fd).st_ino)
+            if above[-1] == own:
+                break
+        namespace.parent = above[0] if above else None
+        return namespace, tuple(above)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+
+
+def open_namespaces(pid: int, *, proc: str = "/proc") -> NamespacePair:
+    """The namespaces of a process. Raises `OSError`: ENOENT when it is gone, EACCES when it is not ours."""
+    return NamespacePair.open(f"{proc}/{pid}/ns/user", f"{proc}/{pid}/ns/mnt")

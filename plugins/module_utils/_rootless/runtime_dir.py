@@ -1,0 +1,111 @@
+# Copyright (c) 2026, the userns.rootless authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where Podman keeps a user's state: the runtime directory and `libpod/tmp` below it.
+
+Runs as the user itself (see `as_user`), never as root.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .errors import RootlessError
+
+STATE_SUBDIRECTORY = "libpod/tmp"
+
+
+class NoRuntimeDirectoryError(RootlessError):
+    """There is no directory in which Podman would keep this user's state."""
+
+
+@dataclass(frozen=True)
+class RuntimeDirectory:
+    """The runtime directory of a user, and what an operator should know of how it was chosen."""
+
+    path: str
+    exists: bool
+    warning: str | None = None
+
+    @property
+    def state_dir(self) -> str:
+        return os.path.join(self.path, STATE_SUBDIRECTORY)
+
+
+def find_runtime_directory(
+    uid: int, *, run: str = "/run", tmp: str = "/tmp", environment: Mapping[str, str] | None = None
+) -> RuntimeDirectory:
+    """Podman's rule: `$XDG_RUNTIME_DIR`, then `/run/user/UID`, then `${TMPDIR:-/tmp}/storage-run-UID`.
+
+    `environment` is given only when the process acts for itself: for another user those variables are the caller's.
+    The last one need not exist yet: Podman makes it, and so does `make_state_dir`.
+    Raises `NoRuntimeDirectoryError` with what is wrong with each.
+    """
+    environment = environment or {}
+    wrong = []
+    chosen = environment.get("XDG_RUNTIME_DIR", "")
+    if chosen:
+        problem = _problem(chosen, uid)
+        if problem is None:
+            return RuntimeDirectory(chosen, exists=True)
+        wrong.append(f"XDG_RUNTIME_DIR={problem}")
+    default = f"{run}/user/{uid}"
+    problem = _problem(default, uid)
+    if problem is None:
+        return RuntimeDirectory(default, exists=True, warning=_ignored(wrong))
+    wrong.append(problem)
+    fallback = os.path.join(environment.get("TMPDIR") or tmp, f"storage-run-{uid}")
+    exists = os.path.lexists(fallback)
+    problem = _problem(fallback, uid) if exists else None
+    if problem is None:
+        warning = f"{'; '.join(wrong)}: using {fallback} as Podman does; enable lingering (loginctl enable-linger)"
+        return RuntimeDirectory(fallback, exists=exists, warning=warning)
+    wrong.append(problem)
+    raise NoRuntimeDirectoryError(
+        f"no runtime directory for UID {uid}: {'; '.join(wrong)}. Enable lingering (loginctl enable-linger) "
+        f"or make {default}, owned by the user, mode 0700"
+    )
+
+
+def may_have_state(uid: int, *, run: str = "/run", tmp: str = "/tmp") -> bool:
+    """Whether a runtime directory's name exists: safe for root, to choose which users are worth asking."""
+    return os.path.lexists(f"{run}/user/{uid}") or os.path.lexists(f"{tmp}/storage-run-{uid}")
+
+
+def _ignored(wrong: list[str]) -> str | None:
+    return f"{wrong[0]}: ignored" if wrong else None
+
+
+def _problem(path: str, uid: int) -> str | None:
+    """Why Podman would not use the directory: it must be the user's, and nobody else may write there."""
+    try:
+        status = os.lstat(path)
+    except OSError as error:
+        return f"{path}: {error.strerror}"
+    if not stat.S_ISDIR(status.st_mode):
+        return f"{path} is not a directory"
+    if status.st_uid != uid:
+        return f"{path} is owned by UID {status.st_uid}, not {uid}"
+    if status.st_mode & 0o722 != 0o700:
+        return f"{path} has mode {stat.S_IMODE(status.st_mode):04o}, must be 0700"
+    return None
+
+
+def make_state_dir(directory: RuntimeDirectory) -> None:
+    """Make what is missing of the state directory, mode 0700, as Podman would. Raises `OSError`."""
+    path = directory.path
+    if not directory.exists:
+        _mkdir(path)
+    for part in STATE_SUBDIRECTORY.split("/"):
+        path = os.path.join(path, part)
+        _mkdir(path)
+
+
+def _mkdir(path: str) -> None:
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        pass

@@ -1,0 +1,253 @@
+# Copyright (c) 2026, the userns.rootless authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The files in a user's state directory, handled without ever trusting what lies there.
+
+Runs as the user itself (see `as_user`). Directories are entered without following symbolic links, files are
+opened without blocking, and only regular files of this user, with one name and of a sane size, are read.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import time
+from dataclasses import dataclass
+from types import TracebackType
+
+from .errors import RootlessError
+from .kernel import Syscalls
+
+# In front of our own temporary files, where the file system has no unnamed ones; swept under the lock.
+_TEMPORARY_PREFIX = ".rootless-ns."
+_LOCK_POLL_SECONDS = 0.01
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class StateDirError(RootlessError):
+    """Something in the state directory is not as it must be, or cannot be changed."""
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """One file of the state directory as found: its content, or why it is not a file to read.
+
+    `identity` is its device and inode number; `content` is None with a `problem`.
+    """
+
+    identity: tuple[int, int]
+    content: bytes | None = None
+    problem: str | None = None
+
+
+class StateDir:
+    """An open state directory. Every path step is opened `O_NOFOLLOW`; names are single components."""
+
+    def __init__(self, *, runtime_dir: str, subdirectory: str, uid: int, syscalls: Syscalls) -> None:
+        """Raises `FileNotFoundError` when it does not exist, `StateDirError` when it must not be entered."""
+        self.path = os.path.join(runtime_dir, subdirectory)
+        self._uid = uid
+        self._syscalls = syscalls
+        self._locks: list[int] = []
+        self._fd = os.open(runtime_dir, _DIRECTORY)
+        walked = runtime_dir
+        for part in subdirectory.split("/"):
+            walked = os.path.join(walked, part)
+            try:
+                fd = os.open(part, _DIRECTORY, dir_fd=self._fd)
+            except OSError as error:
+                os.close(self._fd)
+                if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                    raise StateDirError(f"{walked} is not a directory (a symbolic link is never followed)") from None
+                if error.errno == errno.ENOENT:
+                    raise
+                raise StateDirError(f"{walked}: {error.strerror}") from None
+            os.close(self._fd)
+            self._fd = fd
+        if os.fstat(self._fd).st_uid != uid:
+            os.close(self._fd)
+            raise StateDirError(f"{self.path} is not owned by UID {uid}")
+
+    def __enter__(self) -> StateDir:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the directory and with it every lock taken here."""
+        for fd in (*self._locks, self._fd):
+            os.close(fd)
+        self._locks.clear()
+
+    def read(self, name: str, *, limit: int) -> Artefact | None:
+        """The file's content up to `limit` bytes; None when there is no such file. Never blocks."""
+        try:
+            status = os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        problem = self._problem(status, limit=limit)
+        if problem is None:
+            try:
+                fd = os.open(name, os.O_RDONLY | _FILE, dir_fd=self._fd)
+            except FileNotFoundError:
+                return None
+            except OSError as error:
+                problem = f"cannot be opened: {error.strerror}"
+            else:
+                with os.fdopen(fd, "rb", buffering=0) as file:
+                    status = os.fstat(fd)
+                    problem = self._problem(status, limit=limit)
+                    if problem is None:
+                        return Artefact(identity=_identity(status), content=file.read(limit + 1))
+        return Artefact(identity=_identity(status), problem=problem)
+
+    def _problem(self, status: os.stat_result, *, limit: int) -> str | None:
+        if not stat.S_ISREG(status.st_mode):
+            return f"is {_kind(status.st_mode)}, not a regular file"
+        if status.st_uid != self._uid:
+            return f"is owned by UID {status.st_uid}, not {self._uid}"
+        if status.st_nlink > 1:
+            return f"has {status.st_nlink} names (hard links)"
+        if status.st_size > limit:
+            return f"is {status.st_size} bytes long, at most {limit} make sense"
+        return None
+
+    def lock(self, name: str, *, timeout: float) -> None:
+        """Take flock(2) `LOCK_EX` on a lock file, made 0600 if missing, until `close`.
+
+        Raises `StateDirError` when somebody holds it for `timeout` seconds: the holder may be hostile.
+        """
+        try:
+            fd = os.open(name, os.O_RDWR | os.O_CREAT | _FILE, 0o600, dir_fd=self._fd)
+        except OSError as error:
+            raise StateDirError(f"{self.path}/{name}: {error.strerror}") from None
+        self._locks.append(fd)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise StateDirError(f"{self.path}/{name} is not a regular file")
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise StateDirError(
+                        f"{self.path}/{name} is locked by another process for more than {timeout:g} seconds; "
+                        f"see who holds it: fuser -v {self.path}/{name}"
+                    ) from None
+            time.sleep(_LOCK_POLL_SECONDS)
+
+    def write_new(self, name: str, content: bytes) -> bool:
+        """Put a complete new file, mode 0600, in place at once; False when one of that name exists already."""
+        try:
+            fd = os.open(".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=self._fd)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT):
+                raise
+            return self._write_renamed(name, content)
+        with os.fdopen(fd, "wb", buffering=0) as file:
+            _write_all(file.fileno(), content)
+            try:
+                # Nothing is left behind by a kill before this line, and it never replaces anything.
+                os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=self._fd, follow_symlinks=True)
+            except FileExistsError:
+                return False
+        return True
+
+    def _write_renamed(self, name: str, content: bytes) -> bool:
+        """The same on file systems without unnamed temporary files (NFS, older overlays)."""
+        temporary = f"{_TEMPORARY_PREFIX}{name}.{os.getpid()}"
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FILE, 0o600, dir_fd=self._fd)
+        try:
+            with os.fdopen(fd, "wb", buffering=0) as file:
+                _write_all(file.fileno(), content)
+            self._syscalls.rename_noreplace(self._fd, temporary, name)
+        except FileExistsError:
+            os.unlink(temporary, dir_fd=self._fd)
+            return False
+        except BaseException:
+            os.unlink(temporary, dir_fd=self._fd)
+            raise
+        return True
+
+    def sweep(self) -> None:
+        """Remove temporary files of ours that a killed run left. Only under the lock."""
+        for entry in os.listdir(self._fd):
+            if entry.startswith(_TEMPORARY_PREFIX):
+                try:
+                    os.unlink(entry, dir_fd=self._fd)
+                except FileNotFoundError:
+                    pass
+
+    def remove(self, name: str, identity: tuple[int, int], *, timeout: float) -> bool:
+        """Remove what was found under a name, under Podman's fcntl(2) write lock on it; False if it changed since.
+
+        Whatever kind of file it is, only the name goes. Raises `StateDirError` when it cannot be removed.
+        """
+        lock_fd = self._lock_file_itself(name, timeout=timeout)
+        try:
+            status = os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+            if _identity(status) != identity:
+                return False
+            if stat.S_ISDIR(status.st_mode):
+                os.rmdir(name, dir_fd=self._fd)
+            else:
+                os.unlink(name, dir_fd=self._fd)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise StateDirError(f"cannot remove {self.path}/{name}: {error.strerror}") from None
+        finally:
+            if lock_fd is not None:
+                os.close(lock_fd)
+        return True
+
+    def _lock_file_itself(self, name: str, *, timeout: float) -> int | None:
+        try:
+            if not stat.S_ISREG(os.stat(name, dir_fd=self._fd, follow_symlinks=False).st_mode):
+                return None
+            fd = os.open(name, os.O_RDWR | _FILE, dir_fd=self._fd)
+        except OSError:
+            # Not a file anybody could hold Podman's lock on.
+            return None
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return fd
+            except OSError as error:
+                if error.errno not in (errno.EACCES, errno.EAGAIN):
+                    os.close(fd)
+                    return None
+                if time.monotonic() > deadline:
+                    os.close(fd)
+                    raise StateDirError(
+                        f"{self.path}/{name} is locked by another process for more than {timeout:g} seconds"
+                    ) from None
+            time.sleep(_LOCK_POLL_SECONDS)
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def _kind(mode: int) -> str:
+    for test, name in (
+        (stat.S_ISLNK, "a symbolic link"),
+        (stat.S_ISDIR, "a directory"),
+        (stat.S_ISFIFO, "a FIFO"),
+        (stat.S_ISSOCK, "a socket"),
+    ):
+        if test(mode):
+            return name
+    return "a device"
+
+
+def _write_all(fd: int, content: bytes) -> None:
+    while content:
+        content = content[os.write(fd, content) :]

@@ -1,0 +1,239 @@
+# Copyright (c) 2026, the userns.rootless authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is done as the user: the operations that an `as_user.Agent` serves.
+
+One `UserSide` lives in the child. It keeps the open state directory, its lock, and the processes it started.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from collections.abc import Mapping
+from typing import Any
+
+from . import handles, pause, processes
+from .accounts import Account
+from .as_user import Operation
+from .errors import RootlessError
+from .idmap import IdMapEntry
+from .kernel import CLONE_NEWNS, CLONE_NEWUSER, Syscalls
+from .map_writer import TOOL_PATH, write_maps
+from .runtime_dir import STATE_SUBDIRECTORY, RuntimeDirectory, find_runtime_directory, make_state_dir
+from .statedir import StateDir, StateDirError
+
+# How long a lock of Podman's, or of somebody hostile, is waited for.
+LOCK_SECONDS = 10.0
+
+
+class UserSide:
+    """The child's side of the conversation; every public method listed in `operations` is one operation."""
+
+    def __init__(
+        self, account: Account, *, syscalls: Syscalls, proc: str, run: str, tmp: str, environment: Mapping[str, str]
+    ) -> None:
+        """`environment` is empty unless the caller acts for itself."""
+        self._account = account
+        self._syscalls = syscalls
+        self._proc = proc
+        self._run = run
+        self._tmp = tmp
+        self._environment = environment
+        self._state_dir: StateDir | None = None
+        self._started: set[int] = set()
+
+    def operations(self) -> dict[str, Operation]:
+        return {
+            "inspect": self.inspect,
+            "lock": self.lock,
+            "create": self.create,
+            "start_pause": self.start_pause,
+            "discard": self.discard,
+            "write": self.write,
+            "remove": self.remove,
+            "kill_pause": self.kill_pause,
+            "probe_handles": self.probe_handles,
+            "join": self.join,
+        }
+
+    def inspect(self) -> dict[str, Any]:
+        """Where the state is and what lies there, unjudged."""
+        directory = self._runtime_directory()
+        found: dict[str, Any] = {"state_dir": directory.state_dir, "warning": directory.warning, "files": {}}
+        if not directory.exists:
+            return found
+        try:
+            state_dir = self._state_dir or self._open(directory)
+        except FileNotFoundError:
+            return found
+        try:
+            for name, limit in ((pause.FILE_NAME, pause.FILE_LIMIT), (handles.FILE_NAME, handles.FILE_SIZE)):
+                artefact = state_dir.read(name, limit=limit)
+                if artefact is not None:
+                    found["files"][name] = {
+                        "identity": artefact.identity,
+                        "content": None if artefact.content is None else artefact.content.hex(),
+                        "problem": artefact.problem,
+                    }
+        finally:
+            if state_dir is not self._state_dir:
+                state_dir.close()
+        return found
+
+    def lock(self, *, make: bool) -> bool:
+        """Lock the state directory until the child ends; False when there is none and it is not to be made."""
+        directory = self._runtime_directory()
+        try:
+            if make:
+                make_state_dir(directory)
+            self._state_dir = self._open(directory)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise StateDirError(f"cannot make {directory.state_dir}: {error.strerror}") from None
+        self._state_dir.lock(handles.LOCK_NAME, timeout=LOCK_SECONDS)
+        self._state_dir.sweep()
+        return True
+
+    def create(self, *, uid_map: list[dict[str, int]], gid_map: list[dict[str, int]]) -> int:
+        """A new namespace with the given maps and a pause process in it; returns its PID."""
+        pid = self._spawn(lambda: self._syscalls.unshare(CLONE_NEWUSER | CLONE_NEWNS))
+        path = self._environment.get("PATH", "")
+        try:
+            write_maps(
+                pid,
+                uid_map=[IdMapEntry(**entry) for entry in uid_map],
+                gid_map=[IdMapEntry(**entry) for entry in gid_map],
+                path=f"{path}:{TOOL_PATH}" if path else TOOL_PATH,
+            )
+        except BaseException:
+            self.discard(pid=pid)
+            raise
+        return pid
+
+    def start_pause(self, user_fd: int, mnt_fd: int) -> int:
+        """A pause process inside an existing namespace; returns its PID."""
+        return self._spawn(lambda: self._enter(user_fd, mnt_fd))
+
+    def discard(self, *, pid: int) -> None:
+        """End a process that this child started itself and has not reaped: its PID can be nobody else's."""
+        if pid in self._started:
+            self._started.remove(pid)
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+    def write(self, *, name: str, content: str) -> bool:
+        """Put a new file in place; False when there is one already."""
+        try:
+            return self._locked().write_new(name, bytes.fromhex(content))
+        except OSError as error:
+            raise StateDirError(f"cannot write {self._locked().path}/{name}: {error.strerror}") from None
+
+    def remove(self, *, name: str, identity: list[int]) -> bool:
+        """Remove the file that was seen under this name; False when it is another one by now."""
+        return self._locked().remove(name, (identity[0], identity[1]), timeout=LOCK_SECONDS)
+
+    def kill_pause(self, *, pid: int, userns: int) -> bool:
+        """End a pause process of the user; False when the PID is not (or no longer) one in that user namespace."""
+        if pid in self._started:
+            self.discard(pid=pid)
+            return True
+        try:
+            with processes.pinned_pid(self._syscalls, pid) as pidfd:
+                variables = processes.environ(self._proc, pid)
+                if processes.owner(self._proc, pid) != self._account.uid:
+                    return False
+                if os.stat(f"{self._proc}/{pid}/ns/user").st_ino != userns:
+                    return False
+                if not variables.get(processes.PAUSE_VARIABLE):
+                    return False
+                # What was read was of the process behind the descriptor only if that one still runs.
+                if not processes.is_running(pidfd):
+                    return False
+                self._syscalls.pidfd_send_signal(pidfd, signal.SIGKILL)
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            return False
+        return True
+
+    def probe_handles(self) -> bool:
+        """Whether this user can reopen a handle of a namespace of its own that it is not in."""
+        reader, writer = os.pipe()
+        hold_reader, hold_writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.close(hold_writer)
+                self._syscalls.unshare(CLONE_NEWUSER)
+                fd = os.open(f"{self._proc}/self/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+                kind, payload = self._syscalls.name_to_handle(fd)
+                os.write(writer, f"{kind} {payload.hex()}".encode())
+                os.close(writer)
+                os.read(hold_reader, 1)
+            finally:
+                os._exit(0)
+        try:
+            os.close(writer)
+            with os.fdopen(reader, "rb") as file:
+                answer = file.read().decode().split()
+            if len(answer) != 2:
+                return False
+            os.close(self._syscalls.open_nsfs_handle(int(answer[0]), bytes.fromhex(answer[1])))
+            return True
+        except OSError:
+            return False
+        finally:
+            os.close(hold_reader)
+            os.close(hold_writer)
+            os.waitpid(pid, 0)
+
+    def join(self, user_fd: int, mnt_fd: int) -> None:
+        """Join a namespace for good, as Podman does: the last operation of a child."""
+        self._enter(user_fd, mnt_fd)
+
+    def _enter(self, user_fd: int, mnt_fd: int) -> None:
+        self._syscalls.setns(user_fd, CLONE_NEWUSER)
+        self._syscalls.setns(mnt_fd, CLONE_NEWNS)
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+        os.chdir("/")
+
+    def _spawn(self, enter: Any) -> int:
+        try:
+            pid = pause.spawn(enter, uid=self._account.uid, gid=self._account.gid)
+        except OSError as error:
+            raise RootlessError(_why_no_namespace(error, self._account)) from None
+        self._started.add(pid)
+        return pid
+
+    def _runtime_directory(self) -> RuntimeDirectory:
+        return find_runtime_directory(self._account.uid, run=self._run, tmp=self._tmp, environment=self._environment)
+
+    def _open(self, directory: RuntimeDirectory) -> StateDir:
+        return StateDir(
+            runtime_dir=directory.path,
+            subdirectory=STATE_SUBDIRECTORY,
+            uid=self._account.uid,
+            syscalls=self._syscalls,
+        )
+
+    def _locked(self) -> StateDir:
+        if self._state_dir is None:
+            raise RootlessError("internal error: the state directory is changed without its lock")
+        return self._state_dir
+
+
+def _why_no_namespace(error: OSError, account: Account) -> str:
+    """An operator's view of what unshare(2) and exec(3) answer."""
+    said = f"cannot start a process in a namespace of {account.name}: {error.strerror}"
+    if error.errno in (errno.ENOSPC, errno.EUSERS):
+        return f"{said}. User namespaces are off or used up: see sysctl user.max_user_namespaces"
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return (
+            f"{said}. Something forbids unprivileged user namespaces: see sysctl kernel.unprivileged_userns_clone, "
+            "kernel.apparmor_restrict_unprivileged_userns, and the seccomp filter if this is a container"
+        )
+    if error.errno == errno.EAGAIN:
+        return f"{said}. The user's limit of processes (ulimit -u, or the pids cgroup) is reached"
+    return said
