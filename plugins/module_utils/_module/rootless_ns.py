@@ -53,7 +53,7 @@ def run(module: AnsibleModule) -> None:
     for problem in namespaces.subids.problems():
         module.warn(f"{problem}: the line is ignored, as newuidmap and Podman do")
     act = namespaces.present if params["state"] == "present" else namespaces.absent
-    reports = [account if isinstance(account, Report) else act(account) for account in accounts]
+    reports = namespaces.each(act, accounts)
     warn_of(module, reports)
     _finish(module, reports)
 

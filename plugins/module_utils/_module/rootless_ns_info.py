@@ -36,7 +36,7 @@ def run(module: AnsibleModule) -> None:
         refuse_others(module, accounts)
         for problem in namespaces.subids.problems():
             module.warn(f"{problem}: the line is ignored, as newuidmap and Podman do")
-        reports = [account if isinstance(account, Report) else namespaces.look(account) for account in accounts]
+        reports = namespaces.each(namespaces.look, accounts)
         result = {
             "changed": False,
             "available": _available(namespaces),

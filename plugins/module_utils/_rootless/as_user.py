@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import signal
 import socket
-import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
@@ -97,14 +95,18 @@ class Agent:
         """End the child: it exits when the socket closes; if it does not, it is killed (it is our own, unreaped)."""
         if self.pid <= 0:
             return
+        try:
+            if kill:
+                raise socket.timeout
+            self._socket.shutdown(socket.SHUT_WR)
+            self._socket.settimeout(_EXIT_GRACE_SECONDS)
+            # Its end of the socket closes when the child exits: no need to poll for that.
+            while self._socket.recv(_MESSAGE_SIZE):
+                pass
+        except OSError:
+            os.kill(self.pid, signal.SIGKILL)
         self._socket.close()
-        deadline = time.monotonic() + (0 if kill else _EXIT_GRACE_SECONDS)
-        while os.waitpid(self.pid, os.WNOHANG)[0] == 0:
-            if time.monotonic() >= deadline:
-                os.kill(self.pid, signal.SIGKILL)
-                os.waitpid(self.pid, 0)
-                break
-            select.select([], [], [], 0.0002)
+        os.waitpid(self.pid, 0)
         self.pid = 0
 
     def __enter__(self) -> Agent:

@@ -56,11 +56,14 @@ def write_maps(pid: int, *, uid_map: Sequence[IdMapEntry], gid_map: Sequence[IdM
     # Denied before any map is written; afterwards the kernel refuses the change.
     if len(gid_map) == 1:
         _write(f"/proc/{pid}/setgroups", "deny")
+    running = []
     for tool, name, entries in ((UID_TOOL, "uid_map", uid_map), (GID_TOOL, "gid_map", gid_map)):
         if len(entries) == 1:
             _write(f"/proc/{pid}/{name}", format_id_map(entries))
         else:
-            _run(tool, pid, entries, path=path)
+            running.append(_start(tool, pid, entries, path=path))
+    for program, process in running:
+        _finish(program, process)
 
 
 def _write(path: str, content: str) -> None:
@@ -74,24 +77,27 @@ def _write(path: str, content: str) -> None:
         os.close(fd)
 
 
-def _run(tool: str, pid: int, entries: Sequence[IdMapEntry], *, path: str) -> None:
+def _start(tool: str, pid: int, entries: Sequence[IdMapEntry], *, path: str) -> tuple[str, subprocess.Popen[bytes]]:
     program = find_tool(tool, path=path)
     if program is None:
         raise MapError(f"{tool} is not installed: install the package uidmap (Debian, Ubuntu) or shadow-utils")
     arguments = [program, str(pid)]
     for entry in entries:
         arguments += [str(entry.id), str(entry.parent_id), str(entry.count)]
-    result = subprocess.run(
+    return program, subprocess.Popen(
         arguments,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         env={"PATH": TOOL_PATH, "LC_ALL": "C"},
-        timeout=20,
-        check=False,
     )
-    if result.returncode:
-        said = result.stderr.decode("utf-8", "replace").strip()
+
+
+def _finish(program: str, process: subprocess.Popen[bytes]) -> None:
+    # The child as a whole is under a time limit; the tool is setuid and could not be killed from here anyway.
+    said = process.communicate()[1].decode("utf-8", "replace").strip()
+    if process.returncode:
         reason = why_powerless(program)
+        tool = os.path.basename(program)
         fix = f": {reason}; reinstall its package or run: setcap cap_set{tool[3:6]}+ep {program}" if reason else ""
-        raise MapError(f"{program} refused the map (exit status {result.returncode}): {said}{fix}")
+        raise MapError(f"{program} refused the map (exit status {process.returncode}): {said}{fix}")

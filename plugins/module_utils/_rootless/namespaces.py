@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .accounts import Account
@@ -18,6 +18,7 @@ from .idmap import merge
 from .inspection import Inspection, Inspector
 from .kernel import Syscalls
 from .nsfs import NamespaceId
+from .parallel import map_forked
 from .pin import PinStore
 from .plan import (
     METHOD_HANDLES,
@@ -91,6 +92,25 @@ class Namespaces:
         table = ProcessTable.scan(self._syscalls, proc=self._host.proc)
         return Inspector(self._syscalls, pins=self._pins, table=table, proc=self._host.proc)
 
+    def each(self, act: Callable[[Account], Report], accounts: Sequence[Account | Report]) -> list[Report]:
+        """`act` (a method of this object) for every account, on all CPUs; results in the order asked.
+
+        A report among the accounts stands for a user that could not be resolved, and stays as it is.
+        """
+        real = [account for account in accounts if isinstance(account, Account)]
+        done = iter(zip(real, map_forked(act, real)))
+        reports = []
+        for account in accounts:
+            if isinstance(account, Report):
+                reports.append(account)
+                continue
+            asked, report = next(done)
+            if report is None:
+                report = Report(asked.name, asked)
+                report.fail("the process that worked on this user died before it could report; run again")
+            reports.append(report)
+        return reports
+
     def present(self, account: Account) -> Report:
         """Set up or rejoin the user's namespace, and make every key open it."""
         report = Report(account.name, account)
@@ -142,15 +162,22 @@ class Namespaces:
                 report.before = report.after = artefacts(seen.state)
                 report.warnings += seen.state.warnings
                 report.maps = self._join(seen, agent)
-        drifted = seen.state.target if _differs(report.maps, desired.maps) else None
-        report.drift = drifted is not None
-        wish = self._with_a_holder(self._decide(seen, wish, drifted), wish, report)
-        plan = self._decide(seen, wish, drifted)
-        report.action, report.method, report.changed = plan.action, wish.method, plan.changes
-        if plan.changes and not self._options.check:
-            self._apply(account, wish, desired, drifted, report)
-        elif plan.changes:
-            self._predict(plan, desired, report)
+            drifted = seen.state.target if _differs(report.maps, desired.maps) else None
+            report.drift = drifted is not None
+            wish = self._with_a_holder(self._decide(seen, wish, drifted), wish, report)
+            plan = self._decide(seen, wish, drifted)
+            report.action, report.method, report.changed = plan.action, wish.method, plan.changes
+            if not plan.changes:
+                return
+            if self._options.check:
+                self._predict(plan, desired, report)
+                return
+            if seen.state.target is None:
+                self._apply(account, agent, wish, desired, drifted, report)
+                return
+        # The first child has joined the namespace and cannot come back.
+        with self._agent(account) as agent:
+            self._apply(account, agent, wish, desired, drifted, report)
 
     def _decide(self, seen: Inspection, wish: Wish, drifted: NamespaceId | None) -> Plan:
         """The plan for a state, given which namespace was found to drift."""
@@ -175,28 +202,33 @@ class Namespaces:
         return Wish(METHOD_PAUSE, explicit=False, pin=wish.pin, may_pin=wish.may_pin)
 
     def _apply(
-        self, account: Account, wish: Wish, desired: DesiredMaps, drifted: NamespaceId | None, report: Report
+        self,
+        account: Account,
+        agent: Agent,
+        wish: Wish,
+        desired: DesiredMaps,
+        drifted: NamespaceId | None,
+        report: Report,
     ) -> None:
         """Under the lock: look again, plan again, do it; again from the start when somebody else was faster."""
         report.changed = False
-        with self._agent(account) as agent:
-            agent.call("lock", make=True)
-            for attempt in range(_ATTEMPTS):
-                if attempt:
-                    self._inspector = self._scan()
-                with self._inspect(account, agent) as seen:
-                    plan = self._decide(seen, wish, drifted)
-                    applier = self._applier(agent, account, wish.method)
-                    try:
-                        applier.run(plan, seen.pairs, maps=desired.maps)
-                    except RaceLostError:
-                        continue
-                    finally:
-                        report.changed = report.changed or applier.changed
-                        report.warnings += applier.warnings
-                    report.action = plan.action
-                    self._confirm(account, agent, desired, report)
-                    return
+        agent.call("lock", make=True)
+        for attempt in range(_ATTEMPTS):
+            if attempt:
+                self._inspector = self._scan()
+            with self._inspect(account, agent) as seen:
+                plan = self._decide(seen, wish, drifted)
+                applier = self._applier(agent, account, wish.method)
+                try:
+                    applier.run(plan, seen.pairs, maps=desired.maps)
+                except RaceLostError:
+                    continue
+                finally:
+                    report.changed = report.changed or applier.changed
+                    report.warnings += applier.warnings
+                report.action = plan.action
+                self._confirm(account, agent, desired, report)
+                return
         raise RootlessError(f"the state directory kept changing, {_ATTEMPTS} times; who else works there?")
 
     def _confirm(self, account: Account, agent: Agent, desired: DesiredMaps, report: Report) -> None:

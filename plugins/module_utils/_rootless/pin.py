@@ -14,8 +14,8 @@ removal, and N users would cost N*N mounts.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
-import stat
 
 from .errors import RootlessError
 from .kernel import MS_BIND, MS_PRIVATE, Syscalls
@@ -112,12 +112,18 @@ class PinStore:
             os.mkdir(self.directory, 0o711)
         except FileExistsError:
             pass
-        status = os.lstat(self.directory)
-        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
-            raise PinError(f"{self.directory} must be a directory of root's that nobody else may write to")
-        if not self._is_mount_point():
-            self._syscalls.mount(self.directory, self.directory, MS_BIND)
-        self._syscalls.mount(None, self.directory, MS_PRIVATE)
+        fd = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            status = os.fstat(fd)
+            if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+                raise PinError(f"{self.directory} must be a directory of root's that nobody else may write to")
+            # Two runs at once must not mount it twice: the second mount would hide the pins below.
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if not self._is_mount_point():
+                self._syscalls.mount(self.directory, self.directory, MS_BIND)
+                self._syscalls.mount(None, self.directory, MS_PRIVATE)
+        finally:
+            os.close(fd)
         self._prepared = True
 
     def _is_mount_point(self) -> bool:
