@@ -13,7 +13,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from .._rootless.accounts import Account
 from .._rootless.errors import RootlessError
-from .._rootless.idmap import count_ids
+from .._rootless.idmap import IdMap, count_ids
 from .._rootless.kernel import Syscalls
 from .._rootless.namespaces import Host, Namespaces, Options
 from .._rootless.nsfs_support import nsfs_handles
@@ -60,17 +60,20 @@ def _default_users(namespaces: Namespaces, host: Host) -> list[str]:
         return [str(os.geteuid())]
     # Ranges may belong to owners without an account, such as "containers": those have no namespace.
     owners = set(namespaces.subids.owners())
-    uids = [
+    here = IdMap(namespaces.available.uid_map)
+    uids = {
         entry.pw_uid
         for entry in pwd.getpwall()
         if entry.pw_uid != 0
+        # In a user namespace, users that are not mapped there do not exist for it.
+        and here.to_parent(entry.pw_uid) is not None
         and (
             entry.pw_name in owners
             or str(entry.pw_uid) in owners
             or may_have_state(entry.pw_uid, run=host.run, tmp=host.tmp)
         )
-    ]
-    return [str(uid) for uid in sorted(set(uids))]
+    }
+    return [str(uid) for uid in sorted(uids)]
 
 
 def _available(namespaces: Namespaces) -> dict[str, Any]:
@@ -105,12 +108,18 @@ def _range(range_: SubidRange) -> dict[str, Any]:
 
 
 def _probe(syscalls: Syscalls, namespaces: Namespaces, host: Host, accounts: list[Account | Report]) -> str:
-    """Asked as the first real user of the call, as an unprivileged account if there is none."""
+    """Asked as the first user of the call; without one as `nobody`, or as ourselves where we cannot become another."""
+    entries = [entry for entry in pwd.getpwall() if entry.pw_name == "nobody"]
     candidates = [account for account in accounts if isinstance(account, Account)]
-    if not candidates and os.geteuid() == 0:
-        candidates = [
-            Account(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir)
-            for entry in pwd.getpwall()
-            if entry.pw_name == "nobody"
-        ]
-    return nsfs_handles(syscalls, proc=host.proc, probe_owner=lambda: any(map(namespaces.probe_owner, candidates[:1])))
+    candidates += [Account(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir) for entry in entries]
+    candidates.append(Account("", os.geteuid(), os.getegid(), "/"))
+
+    def probe_owner() -> bool:
+        for candidate in candidates:
+            try:
+                return namespaces.probe_owner(candidate)
+            except RootlessError:
+                continue
+        return False
+
+    return nsfs_handles(syscalls, proc=host.proc, probe_owner=probe_owner)

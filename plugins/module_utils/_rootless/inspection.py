@@ -186,6 +186,8 @@ class Inspector:
                     is_pause = bool(processes.environ(self._proc, pid).get(processes.PAUSE_VARIABLE))
                     pair = processes.open_namespaces(pid, proc=self._proc) if is_pause else None
                 except PermissionError:
+                    if owner == account.uid:
+                        return FOREIGN, f"{name} lives in a namespace that cannot be looked into from here", None
                     is_pause, pair = False, None
                 if not processes.is_running(pidfd):
                     if pair is not None:

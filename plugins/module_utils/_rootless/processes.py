@@ -9,6 +9,7 @@ the process's own word. The proc root is a parameter.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 from collections import defaultdict
@@ -28,9 +29,14 @@ _MAX_ENVIRON = 4 * 1024 * 1024
 
 
 def environ(proc: str, pid: int) -> dict[bytes, bytes]:
-    """The environment a process started with. Raises `OSError`, EACCES for other users' processes."""
+    """The environment a process started with.
+
+    Raises `OSError`: EACCES for other users' processes, `ProcessLookupError` for a zombie, which has none any more.
+    """
     with open(f"{proc}/{pid}/environ", "rb") as file:
         content = file.read(_MAX_ENVIRON)
+    if not content and not _has_namespaces(f"{proc}/{pid}"):
+        raise ProcessLookupError(errno.ESRCH, f"process {pid} has exited")
     pairs = (item.partition(b"=") for item in content.split(b"\0") if item)
     return {name: value for name, _separator, value in pairs}
 
@@ -59,11 +65,11 @@ def pinned_pid(syscalls: Syscalls, pid: int) -> Iterator[int]:
         os.close(fd)
 
 
-def is_running(pidfd: int) -> bool:
-    """Whether the process behind a pidfd still runs: its descriptor becomes readable at the exit."""
+def is_running(pidfd: int, *, wait: float = 0.0) -> bool:
+    """Whether the process behind a pidfd still runs, after `wait` seconds at most; the descriptor tells of its exit."""
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
-    return not poll.poll(0)
+    return not poll.poll(wait * 1000)
 
 
 @dataclass

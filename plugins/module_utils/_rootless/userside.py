@@ -26,6 +26,8 @@ from .statedir import StateDir, StateDirError
 
 # How long a lock of Podman's, or of somebody hostile, is waited for.
 LOCK_SECONDS = 10.0
+# How long a killed process may take to be gone, so that the next look does not count it.
+KILL_SECONDS = 2.0
 
 
 class UserSide:
@@ -153,6 +155,7 @@ class UserSide:
                 if not processes.is_running(pidfd):
                     return False
                 self._syscalls.pidfd_send_signal(pidfd, signal.SIGKILL)
+                processes.is_running(pidfd, wait=KILL_SECONDS)
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             return False
         return True
