@@ -219,10 +219,9 @@ class Inspector:
             for pid in sorted(userns.pids):
                 try:
                     variables = processes.environ(self._proc, pid)
-                except (FileNotFoundError, ProcessLookupError):
-                    left_out.add(pid)
-                    continue
                 except OSError:
+                    if not processes.has_namespaces(f"{self._proc}/{pid}"):
+                        left_out.add(pid)
                     continue
                 is_pause = bool(variables.get(processes.PAUSE_VARIABLE))
                 if is_pause:

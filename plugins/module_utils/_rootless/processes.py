@@ -35,7 +35,7 @@ def environ(proc: str, pid: int) -> dict[bytes, bytes]:
     """
     with open(f"{proc}/{pid}/environ", "rb") as file:
         content = file.read(_MAX_ENVIRON)
-    if not content and not _has_namespaces(f"{proc}/{pid}"):
+    if not content and not has_namespaces(f"{proc}/{pid}"):
         raise ProcessLookupError(errno.ESRCH, f"process {pid} has exited")
     pairs = (item.partition(b"=") for item in content.split(b"\0") if item)
     return {name: value for name, _separator, value in pairs}
@@ -112,7 +112,7 @@ class ProcessTable:
                 userns = os.stat(f"{proc}/{entry}/ns/user").st_ino
             except OSError:
                 continue
-            if userns == own or not _has_namespaces(f"{proc}/{entry}"):
+            if userns == own or not has_namespaces(f"{proc}/{entry}"):
                 continue
             if userns not in namespaces:
                 found = _describe(syscalls, f"{proc}/{entry}/ns/user", userns=userns, own=own)
@@ -131,8 +131,8 @@ class ProcessTable:
         return sorted(self._inside.get(userns, ()))
 
 
-def _has_namespaces(path: str) -> bool:
-    """False for a zombie: it keeps its user namespace's name but lives nowhere any more."""
+def has_namespaces(path: str) -> bool:
+    """False for a zombie: it keeps its user namespace's name but lives nowhere any more. `path` is its directory."""
     return os.path.exists(f"{path}/ns/mnt")
 
 
