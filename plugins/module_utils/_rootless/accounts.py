@@ -51,4 +51,6 @@ def find_account(user: str) -> Account:
         raise AccountError(
             f"user {entry.pw_name!r} has UID 0: root needs no rootless namespace; name the users to act for"
         )
-    return Account(name=entry.pw_name, uid=entry.pw_uid, gid=entry.pw_gid, home=entry.pw_dir)
+    # Acting for itself a process may have another group than passwd says (newgrp); Podman maps the one it runs with.
+    gid = os.getegid() if entry.pw_uid == os.geteuid() else entry.pw_gid
+    return Account(name=entry.pw_name, uid=entry.pw_uid, gid=gid, home=entry.pw_dir)

@@ -15,6 +15,7 @@ import json
 import os
 import signal
 import socket
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
@@ -92,7 +93,10 @@ class Agent:
         raise (RootlessError if kind == "error" else AgentError)(value)
 
     def close(self, *, kill: bool = False) -> None:
-        """End the child: it exits when the socket closes; if it does not, it is killed (it is our own, unreaped)."""
+        """End the child: it exits when the socket closes; if it does not, it is killed (it is our own, unreaped).
+
+        A child that does not even die, stuck in a file system of the user's, is left behind.
+        """
         if self.pid <= 0:
             return
         try:
@@ -103,10 +107,13 @@ class Agent:
             # Its end of the socket closes when the child exits: no need to poll for that.
             while self._socket.recv(_MESSAGE_SIZE):
                 pass
+            os.waitpid(self.pid, 0)
         except OSError:
             os.kill(self.pid, signal.SIGKILL)
+            deadline = time.monotonic() + _EXIT_GRACE_SECONDS
+            while os.waitpid(self.pid, os.WNOHANG)[0] == 0 and time.monotonic() < deadline:
+                time.sleep(0.001)
         self._socket.close()
-        os.waitpid(self.pid, 0)
         self.pid = 0
 
     def __enter__(self) -> Agent:
@@ -124,7 +131,13 @@ def _move_low(channel: socket.socket) -> socket.socket:
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(null, stream)
-    os.closerange(4, os.sysconf("SC_OPEN_MAX"))
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 3:
+            try:
+                os.close(int(name))
+            except OSError:
+                # The descriptor that listed the directory.
+                pass
     return socket.socket(fileno=3)
 
 

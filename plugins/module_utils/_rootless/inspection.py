@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from . import handles, pause, processes
 from .accounts import Account
@@ -51,6 +52,33 @@ class Inspection:
             pair.close()
 
 
+class UserAsker(Protocol):
+    """What only a child that is the user may find out (see `userside`)."""
+
+    def opens_handles(self) -> bool:
+        """Whether the user can reopen a handle of a namespace of its own."""
+
+    def marks(self, pids: Sequence[int]) -> dict[int, Marks]:
+        """What processes say of themselves in their environment; processes that cannot be read are left out."""
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Whether a process claims to be a pause process, and to have been started inside by Podman."""
+
+    pausing: bool
+    configured: bool
+
+
+@dataclass(frozen=True)
+class _Look:
+    """One user's inspection under way."""
+
+    account: Account
+    ask: UserAsker
+    pairs: dict[NamespaceId, NamespacePair]
+
+
 class Inspector:
     """Judges users against one pass over the processes."""
 
@@ -66,34 +94,25 @@ class Inspector:
         """Whether ESTALE means dead: only for root in the initial user namespace."""
         return os.geteuid() == 0 and self._own_userns == INITIAL_USERNS_INO
 
-    def inspect(self, account: Account, found: Mapping[str, Any], *, probe_owner: Callable[[], bool]) -> Inspection:
-        """Judge what the user's child found (see `UserSide.inspect`).
-
-        `probe_owner` tells whether the user can open handles at all; it is asked only if that matters.
-        """
+    def inspect(self, account: Account, found: Mapping[str, Any], *, ask: UserAsker) -> Inspection:
+        """Judge what the user's child found (see `UserSide.inspect`)."""
         pairs: dict[NamespaceId, NamespacePair] = {}
         try:
-            return Inspection(self._judge(account, found, pairs, probe_owner), pairs)
+            return Inspection(self._judge(_Look(account, ask, pairs), found), pairs)
         except BaseException:
             for pair in pairs.values():
                 pair.close()
             raise
 
-    def _judge(
-        self,
-        account: Account,
-        found: Mapping[str, Any],
-        pairs: dict[NamespaceId, NamespacePair],
-        probe_owner: Callable[[], bool],
-    ) -> UserState:
+    def _judge(self, look: _Look, found: Mapping[str, Any]) -> UserState:
         files = found["files"]
-        pin = self._judge_pin(account, pairs)
-        handles_finding = self._judge_handles(account, files.get(handles.FILE_NAME), pairs, probe_owner)
+        pin = self._judge_pin(look)
+        handles_finding = self._judge_handles(look, files.get(handles.FILE_NAME))
         opens = None
         if handles_finding.verdict == LIVE:
-            opens = probe_owner() if self.sees_all_handles else True
-        pause_finding = self._judge_pause(account, files.get(pause.FILE_NAME), pairs)
-        orphans, monitors, inside = self._judge_processes(account, pause_finding, pairs)
+            opens = look.ask.opens_handles() if self.sees_all_handles else True
+        pause_finding = self._judge_pause(look, files.get(pause.FILE_NAME))
+        orphans, monitors, inside = self._judge_processes(look, pause_finding)
         return UserState(
             state_dir=found["state_dir"],
             pause=pause_finding,
@@ -106,33 +125,28 @@ class Inspector:
             warnings=(found["warning"],) if found["warning"] else (),
         )
 
-    def _keep(self, account: Account, pair: NamespacePair, pairs: dict[NamespaceId, NamespacePair]) -> str | None:
+    def _keep(self, look: _Look, pair: NamespacePair) -> str | None:
         """Take over an open pair if it is the user's; else close it and say why not."""
-        reason = why_foreign(self._syscalls, pair, uid=account.uid, parent=self._own_userns)
-        if reason is not None or pair.id in pairs:
+        reason = why_foreign(self._syscalls, pair, uid=look.account.uid, parent=self._own_userns)
+        if reason is not None or pair.id in look.pairs:
             pair.close()
         else:
-            pairs[pair.id] = pair
+            look.pairs[pair.id] = pair
         return reason
 
-    def _judge_pin(self, account: Account, pairs: dict[NamespaceId, NamespacePair]) -> Finding:
+    def _judge_pin(self, look: _Look) -> Finding:
+        uid = look.account.uid
         try:
-            pair = self._pins.open(account.uid)
+            pair = self._pins.open(uid)
         except OSError as error:
-            return Finding(FOREIGN, f"{self._pins.path(account.uid)} cannot be opened: {error.strerror}")
+            return Finding(FOREIGN, f"{self._pins.path(uid)} cannot be opened: {error.strerror}")
         if pair is None:
             return Finding()
         namespace = pair.id
-        reason = self._keep(account, pair, pairs)
+        reason = self._keep(look, pair)
         return Finding(FOREIGN, reason) if reason else Finding(LIVE, str(namespace), namespace)
 
-    def _judge_handles(
-        self,
-        account: Account,
-        file: Mapping[str, Any] | None,
-        pairs: dict[NamespaceId, NamespacePair],
-        probe_owner: Callable[[], bool],
-    ) -> Finding:
+    def _judge_handles(self, look: _Look, file: Mapping[str, Any] | None) -> Finding:
         if file is None:
             return Finding()
         identity = (file["identity"][0], file["identity"][1])
@@ -147,20 +161,18 @@ class Inspector:
                 return Finding(UNKNOWN, f"cannot be opened on this kernel: {error.strerror}", identity=identity)
             if self.sees_all_handles:
                 return Finding(DEAD, "the namespaces are gone", identity=identity)
-            if probe_owner():
+            if look.ask.opens_handles():
                 return Finding(DEAD, "the namespaces are gone, or not this user's", identity=identity)
             return Finding(
                 UNKNOWN, "this kernel lets only root open handles; the namespaces may be alive", identity=identity
             )
         namespace = pair.id
-        reason = self._keep(account, pair, pairs)
+        reason = self._keep(look, pair)
         if reason:
             return Finding(FOREIGN, reason, identity=identity)
         return Finding(LIVE, str(namespace), namespace, identity=identity)
 
-    def _judge_pause(
-        self, account: Account, file: Mapping[str, Any] | None, pairs: dict[NamespaceId, NamespacePair]
-    ) -> Finding:
+    def _judge_pause(self, look: _Look, file: Mapping[str, Any] | None) -> Finding:
         if file is None:
             return Finding()
         identity = (file["identity"][0], file["identity"][1])
@@ -170,26 +182,21 @@ class Inspector:
             pid = pause.parse_pid(bytes.fromhex(file["content"]))
         except pause.PauseError as error:
             return Finding(GARBAGE, str(error), identity=identity)
-        verdict, evidence, namespace = self._judge_pid(account, pid, pairs)
+        verdict, evidence, namespace = self._judge_pid(look, pid)
         return Finding(verdict, evidence, namespace, identity=identity, pid=pid)
 
-    def _judge_pid(
-        self, account: Account, pid: int, pairs: dict[NamespaceId, NamespacePair]
-    ) -> tuple[str, str, NamespaceId | None]:
+    def _judge_pid(self, look: _Look, pid: int) -> tuple[str, str, NamespaceId | None]:
         """Verdict on a PID that a user's file names; the PID is nothing but a claim."""
         gone = f"no process {pid}"
         try:
             with processes.pinned_pid(self._syscalls, pid) as pidfd:
                 name = f"process {pid} ({processes.comm(self._proc, pid)})"
                 owner = processes.owner(self._proc, pid)
-                try:
-                    is_pause = bool(processes.environ(self._proc, pid).get(processes.PAUSE_VARIABLE))
-                    pair = processes.open_namespaces(pid, proc=self._proc) if is_pause else None
-                except PermissionError:
-                    if owner == account.uid:
-                        return FOREIGN, f"{name} lives in a namespace that cannot be looked into from here", None
-                    is_pause, pair = False, None
-                if not processes.is_running(pidfd):
+                marks = look.ask.marks([pid]).get(pid)
+                pair = None
+                if marks is not None and marks.pausing:
+                    pair = processes.open_namespaces(pid, proc=self._proc)
+                if not processes.is_running(pidfd) or not processes.has_namespaces(f"{self._proc}/{pid}"):
                     if pair is not None:
                         pair.close()
                     return DEAD, gone, None
@@ -199,39 +206,42 @@ class Inspector:
                 return DEAD, gone, None
             return RECYCLED, f"{pid} is not a process to look at: {error.strerror}", None
         if pair is None:
+            if marks is None and owner == look.account.uid:
+                return FOREIGN, f"{name} cannot be looked into from here", None
             return RECYCLED, f"{name} of UID {owner} is not a pause process", None
         namespace = pair.id
-        reason = self._keep(account, pair, pairs)
+        reason = self._keep(look, pair)
         if reason:
             return FOREIGN, f"{name} of UID {owner} is a pause process, but {reason}", None
         return LIVE, f"{name} in {namespace}", namespace
 
     def _judge_processes(
-        self, account: Account, pause_finding: Finding, pairs: dict[NamespaceId, NamespacePair]
+        self, look: _Look, pause_finding: Finding
     ) -> tuple[tuple[PauseProcess, ...], tuple[NamespaceId, ...], dict[int, tuple[int, ...]]]:
         """Sort the processes in the user's namespaces: pause processes without a file, container monitors, others."""
         orphans: list[PauseProcess] = []
         monitors: list[NamespaceId] = []
         inside: dict[int, tuple[int, ...]] = {}
         named = pause_finding.pid if pause_finding.verdict == LIVE else None
-        for userns in self._table.owned_by(account.uid, parent=self._own_userns):
-            left_out = set()
+        owned = self._table.owned_by(look.account.uid, parent=self._own_userns)
+        asked = [pid for userns in owned for pid in userns.pids if pid != named]
+        marks = look.ask.marks(asked) if asked else {}
+        for userns in owned:
+            left_out = {named}
             for pid in sorted(userns.pids):
-                try:
-                    variables = processes.environ(self._proc, pid)
-                except OSError:
+                mark = marks.get(pid)
+                if mark is None:
                     if not processes.has_namespaces(f"{self._proc}/{pid}"):
                         left_out.add(pid)
                     continue
-                is_pause = bool(variables.get(processes.PAUSE_VARIABLE))
-                if is_pause:
+                if mark.pausing:
                     left_out.add(pid)
-                if pid == named or not (is_pause or variables.get(processes.CONFIGURED_VARIABLE)):
+                elif not mark.configured:
                     continue
-                namespace = self._namespace_of(account, pid, pairs)
+                namespace = self._namespace_of(look, pid)
                 if namespace is None or namespace.userns != userns.userns:
                     continue
-                if is_pause:
+                if mark.pausing:
                     orphans.append(PauseProcess(pid, namespace, unmapped=not self._is_mapped(pid)))
                 elif namespace not in monitors:
                     monitors.append(namespace)
@@ -239,13 +249,13 @@ class Inspector:
             inside[userns.userns] = tuple(others)
         return tuple(orphans), tuple(monitors), inside
 
-    def _namespace_of(self, account: Account, pid: int, pairs: dict[NamespaceId, NamespacePair]) -> NamespaceId | None:
+    def _namespace_of(self, look: _Look, pid: int) -> NamespaceId | None:
         try:
             pair = processes.open_namespaces(pid, proc=self._proc)
         except OSError:
             return None
         namespace = pair.id
-        return None if self._keep(account, pair, pairs) else namespace
+        return None if self._keep(look, pair) else namespace
 
     def _is_mapped(self, pid: int) -> bool:
         try:

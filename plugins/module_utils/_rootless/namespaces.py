@@ -15,7 +15,7 @@ from .as_user import Agent
 from .desired import DesiredMaps, IdMaps, MapDesigner
 from .errors import RootlessError
 from .idmap import merge
-from .inspection import Inspection, Inspector
+from .inspection import Inspection, Inspector, Marks
 from .kernel import Syscalls
 from .nsfs import NamespaceId
 from .parallel import map_forked
@@ -44,6 +44,8 @@ NO_PAUSE_VARIABLE = "PODMAN_NO_PAUSE_PROCESS"
 
 _ATTEMPTS = 5
 _NAMED_PROCESSES = 5
+# As many as surely fit into one message to a user's child.
+_PIDS_PER_CALL = 2000
 
 
 @dataclass(frozen=True)
@@ -253,9 +255,9 @@ class Namespaces:
     def _absent(self, account: Account, report: Report) -> None:
         with self._agent(account) as agent:
             with self._inspect(account, agent) as seen:
-                plan = self._decide_absent(seen)
                 report.see(seen.state)
                 report.before = report.after = artefacts(seen.state)
+                plan = self._decide_absent(seen)
             report.action, report.changed = plan.action, plan.changes
             if not plan.changes:
                 return
@@ -333,7 +335,7 @@ class Namespaces:
         return self._owner_opens
 
     def _inspect(self, account: Account, agent: Agent) -> Inspection:
-        return self._inspector.inspect(account, agent.call("inspect"), probe_owner=lambda: self._probe(agent))
+        return self._inspector.inspect(account, agent.call("inspect"), ask=_AgentAsker(agent, self._probe))
 
     def _join(self, seen: Inspection, agent: Agent) -> IdMaps | None:
         target = seen.state.target
@@ -352,6 +354,24 @@ class Namespaces:
             environment=self._host.environment if account.is_self else {},
         )
         return Agent(account, side.operations(), syscalls=self._syscalls, timeout=self._host.timeout)
+
+
+class _AgentAsker:
+    """Asks a user's child (see `inspection.UserAsker`)."""
+
+    def __init__(self, agent: Agent, probe: Callable[[Agent], bool]) -> None:
+        self._agent = agent
+        self._probe = probe
+
+    def opens_handles(self) -> bool:
+        return self._probe(self._agent)
+
+    def marks(self, pids: Sequence[int]) -> dict[int, Marks]:
+        found: dict[int, Marks] = {}
+        for start in range(0, len(pids), _PIDS_PER_CALL):
+            answer = self._agent.call("marks", pids=list(pids[start : start + _PIDS_PER_CALL]))
+            found.update({pid: Marks(bool(pausing), bool(configured)) for pid, pausing, configured in answer})
+        return found
 
 
 def _is_root() -> bool:

@@ -31,6 +31,8 @@ _MAX_ENVIRON = 4 * 1024 * 1024
 def environ(proc: str, pid: int) -> dict[bytes, bytes]:
     """The environment a process started with.
 
+    Only to be called as the process's own user: its memory can be one that never answers (a file system in user
+    space), and a reader that waits for it cannot always be killed.
     Raises `OSError`: EACCES for other users' processes, `ProcessLookupError` for a zombie, which has none any more.
     """
     with open(f"{proc}/{pid}/environ", "rb") as file:

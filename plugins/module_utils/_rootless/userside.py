@@ -49,6 +49,7 @@ class UserSide:
     def operations(self) -> dict[str, Operation]:
         return {
             "inspect": self.inspect,
+            "marks": self.marks,
             "lock": self.lock,
             "create": self.create,
             "start_pause": self.start_pause,
@@ -82,6 +83,18 @@ class UserSide:
         finally:
             if state_dir is not self._state_dir:
                 state_dir.close()
+        return found
+
+    def marks(self, *, pids: list[int]) -> list[list[int]]:
+        """What the processes say of themselves: `[pid, is a pause process, was started by Podman]`, if readable."""
+        found = []
+        for pid in pids:
+            try:
+                variables = processes.environ(self._proc, pid)
+            except OSError:
+                continue
+            pausing = bool(variables.get(processes.PAUSE_VARIABLE))
+            found.append([pid, int(pausing), int(bool(variables.get(processes.CONFIGURED_VARIABLE)))])
         return found
 
     def lock(self, *, make: bool) -> bool:
