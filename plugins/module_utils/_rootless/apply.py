@@ -56,6 +56,8 @@ class Applier:
         self._created: NamespacePair | None = None
         self._written: list[tuple[str, bytes]] = []
         self._pinned = False
+        # Whether something was changed that is not taken back.
+        self._lasting = False
         self.warnings: list[str] = []
         self.changed = False
 
@@ -79,8 +81,10 @@ class Applier:
         if isinstance(step, RemoveFile):
             if not self._agent.call("remove", name=step.name, identity=step.identity):
                 raise RaceLostError(f"{step.name} changed while it was looked at")
+            self._lasting = True
         elif isinstance(step, Unpin):
             self._pins.unpin(self._account.uid)
+            self._lasting = True
         elif isinstance(step, Create):
             pair = self._create(maps)
         elif isinstance(step, KillPause):
@@ -140,6 +144,7 @@ class Applier:
                     self._agent.call("remove", name=name, identity=file["identity"])
             if self._started is not None:
                 self._agent.call("discard", pid=self._started)
+            self.changed = self._lasting
         except (RootlessError, OSError):
             # The child is gone too; what is left is what a kill leaves, and the next run repairs it.
             pass
