@@ -24,7 +24,6 @@ from .plan import (
     METHOD_HANDLES,
     Create,
     KillPause,
-    Pin,
     Plan,
     RemoveFile,
     StartPause,

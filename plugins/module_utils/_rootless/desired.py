@@ -94,8 +94,8 @@ class MapDesigner:
             )
         if not ranges:
             warnings.append(
-                f"{account.name} has no subordinate {kind} range in /etc/sub{kind.lower()}: only its own {kind} is mapped, "
-                "which many images need more than"
+                f"{account.name} has no subordinate {kind} range in /etc/sub{kind.lower()}: only its own {kind} is "
+                "mapped, and many images need more"
             )
         if len(entries) == 1:
             return entries
@@ -103,7 +103,7 @@ class MapDesigner:
         if problem is None:
             return entries
         if account.is_self and find_tool(tool, path=self._path) is None:
-            warnings.append(f"{problem}: only the own {kind} is mapped, which many images need more than")
+            warnings.append(f"{problem}: only the own {kind} is mapped, and many images need more")
             return entries[:1]
         raise RootlessError(f"{account.name} has subordinate {kind} ranges, but {problem}")
 

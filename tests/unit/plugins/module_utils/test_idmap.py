@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.idmap import (
     MAX_ID,
     IdMap,

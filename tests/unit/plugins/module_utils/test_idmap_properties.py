@@ -8,6 +8,9 @@ import pytest
 
 pytest.importorskip("hypothesis")
 
+from hypothesis import example, given
+from hypothesis import strategies as st
+
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.idmap import (
     MAX_ID,
     IdMap,
@@ -21,8 +24,6 @@ from ansible_collections.userns.rootless.plugins.module_utils._rootless.idmap im
     parse_id_map,
     split_mappings,
 )
-from hypothesis import example, given
-from hypothesis import strategies as st
 
 SPAN = 60
 HUGE = 100_000

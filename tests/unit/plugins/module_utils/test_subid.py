@@ -7,6 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.idmap import (
     MAX_ID,
     IdMapEntry,

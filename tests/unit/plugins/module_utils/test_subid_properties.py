@@ -10,6 +10,9 @@ import pytest
 
 pytest.importorskip("hypothesis")
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.idmap import MAX_ID, IdMapEntry
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.subid import (
     FileSubids,
@@ -19,8 +22,6 @@ from ansible_collections.userns.rootless.plugins.module_utils._rootless.subid im
     parse_subid,
     user_map,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 SPAN = 60
 USERS = 100_000
