@@ -145,7 +145,7 @@ def parse_id_map(text: str, *, origin: str) -> tuple[IdMapEntry, ...]:
         try:
             entries.append(IdMapEntry(first, second, third))
         except IdMapError as exc:
-            raise IdMapError(f"{origin} line {number}: {exc}") from exc
+            raise IdMapError(f"{origin} line {number}: {exc}") from None
     return tuple(entries)
 
 

@@ -228,7 +228,8 @@ def _by_owner(ranges: Iterable[SubidRange]) -> dict[str, list[SubidRange]]:
 
 
 def _owned(index: dict[str, list[SubidRange]], account_name: str, uid: int) -> tuple[SubidRange, ...]:
-    owned = [range_ for owner in {account_name, str(uid)} for range_ in index.get(owner, ())]
+    owners = dict.fromkeys((account_name, str(uid)))
+    owned = [range_ for owner in owners for range_ in index.get(owner, ())]
     return tuple(sorted(owned, key=lambda range_: (range_.start, range_.line)))
 
 
@@ -266,7 +267,8 @@ class NssSubids(SubidSource):
         command = [self._getsubids, *options, account_name]
         what = f"subordinate IDs come from NSS service {shown(self._service)}, but {shown(' '.join(command))}"
         try:
-            done = subprocess.run(
+            # The library knows no AnsibleModule: it runs without Ansible, too.
+            done = subprocess.run(  # pylint: disable=ansible-bad-function
                 command,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
