@@ -36,6 +36,34 @@ with patch_module_args(json.loads(sys.argv[3])):
 """
 
 
+# Runs a command as root of a new user namespace with the given maps: `MAPS SETUP COMMAND...`.
+IN_USERNS = """
+import ctypes, os, subprocess, sys
+libc = ctypes.CDLL(None, use_errno=True)
+maps, setup, command = sys.argv[1], sys.argv[2], sys.argv[3:]
+ready, mapped = os.pipe(), os.pipe()
+pid = os.fork()
+if pid == 0:
+    if libc.unshare(0x10000000 | 0x00020000):
+        os._exit(98)
+    os.write(ready[1], b"1")
+    os.read(mapped[0], 1)
+    os.setgroups([])
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    libc.mount(None, b"/", None, 0x4000 | (1 << 18), None)
+    if setup and subprocess.run(["sh", "-c", setup]).returncode:
+        os._exit(97)
+    os.execvp(command[0], command)
+os.read(ready[0], 1)
+for name in ("uid_map", "gid_map"):
+    with open(f"/proc/{pid}/{name}", "w") as file:
+        file.write(maps)
+os.write(mapped[1], b"1")
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
 @dataclass(frozen=True)
 class User:
     name: str
@@ -284,7 +312,7 @@ def podman() -> Callable[[User, str], str]:
 
     def run(user: User, command: str) -> str:
         line = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"]
-        line += user.command("podman", "unshare", "sh", "-c", command)
+        line += user.command("podman", "unshare", "sh", "-c", command, env={"HOME": str(user.runtime_dir)})
         result = subprocess.run(line, capture_output=True, text=True, cwd="/", timeout=60)
         assert result.returncode == 0, result.stderr
         return result.stdout.strip()
@@ -323,3 +351,13 @@ def expected_maps() -> Callable[[User], dict[str, list[dict[str, int]]]]:
         return maps
 
     return work_out
+
+
+@pytest.fixture
+def in_userns(as_root: None, public_python: str) -> Callable[..., tuple[str, ...]]:
+    """The start of a command line that runs the rest as root of a user namespace with other maps than ours."""
+
+    def start(maps: str, setup: str = "") -> tuple[str, ...]:
+        return (public_python, "-c", IN_USERNS, maps, setup)
+
+    return start

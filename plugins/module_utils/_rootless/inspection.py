@@ -196,7 +196,7 @@ class Inspector:
                 pair = None
                 if marks is not None and marks.pausing:
                     pair = processes.open_namespaces(pid, proc=self._proc)
-                if not processes.is_running(pidfd) or not processes.has_namespaces(f"{self._proc}/{pid}"):
+                if not processes.is_running(pidfd):
                     if pair is not None:
                         pair.close()
                     return DEAD, gone, None

@@ -1,0 +1,137 @@
+# Copyright (c) 2026, the userns.rootless authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`rootless_ns_info`: maps, ranges, and a verdict on every key."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jmespath
+import pytest
+
+Run = Callable[..., dict[str, Any]]
+
+
+def parsed(path: str) -> list[dict[str, int]]:
+    lines = [line.split() for line in Path(path).read_text().splitlines()]
+    return [{"id": int(line[0]), "parent_id": int(line[1]), "count": int(line[2])} for line in lines]
+
+
+def look(module: Run, user: Any, **args: Any) -> dict[str, Any]:
+    result = module("rootless_ns_info", users=[user.name], **args)
+    assert not result.get("failed"), result
+    (entry,) = result["namespaces"]
+    return dict(entry)
+
+
+def test_available_is_this_process(module: Run) -> None:
+    available = module("rootless_ns_info", users=[])["available"]
+    for kind in ("uid", "gid"):
+        expected = parsed(f"/proc/self/{kind}_map")
+        assert available[f"{kind}_map"] == expected
+        assert available[f"{kind}s"] == sum(entry["count"] for entry in expected)
+
+
+def test_configured_ranges_and_their_source(module: Run, user: Any, expected_maps: Any) -> None:
+    result = module("rootless_ns_info", users=[user.name])
+    (entry,) = result["configured"]
+    assert (entry["user"], entry["source"]) == (user.name, "files")
+    for kind in ("uid", "gid"):
+        (range_,) = entry[f"{kind}_ranges"]
+        assert range_["start"] == expected_maps(user)[f"{kind}_map"][1]["parent_id"]
+        line = Path(f"/etc/sub{kind}").read_text().splitlines()[range_["line"] - 1]
+        assert line == f"{user.name}:{range_['start']}:{range_['count']}"
+
+
+def test_root_sees_everybody_with_a_range_or_a_state(module: Run, make_user: Any) -> None:
+    with_ranges, without = make_user(), make_user(ranges=False)
+    module("rootless_ns", users=[without.name])
+    entries = module("rootless_ns_info")["namespaces"]
+    assert jmespath.search(f"[?user=='{with_ranges.name}'].state", entries) == ["none"]
+    assert jmespath.search(f"[?user=='{without.name}'].state", entries) == ["alive"]
+
+
+def test_alive(module: Run, ns: Run, user: Any) -> None:
+    made = ns(user)
+    entry = look(module, user)
+    assert (entry["state"], entry["action"]) == ("alive", "none")
+    for key in ("userns", "mntns", "pause_pid", "pinned", "uid_map", "gid_map", "method", "drift", "processes"):
+        assert entry[key] == made[key]
+    assert jmespath.search("verdicts.*.verdict", entry) == ["live", "missing", "live"]
+
+
+def test_nothing_is_changed_by_looking(module: Run, user: Any) -> None:
+    assert look(module, user)["state"] == "none"
+    assert list(user.runtime_dir.iterdir()) == []
+    assert user.processes() == []
+
+
+def plant(user: Any, name: str, content: bytes) -> None:
+    user.run("mkdir", "-p", str(user.state_dir))
+    path = user.state_dir / name
+    path.write_bytes(content)
+    os.chown(path, user.uid, user.gid)
+
+
+@pytest.mark.parametrize(
+    ("content", "verdict"),
+    [
+        (b"", "garbage"),
+        (b"what", "garbage"),
+        (b"12\n", "garbage"),
+        (b"0", "garbage"),
+        (b"-1", "garbage"),
+        (b"99999999999999", "garbage"),
+        (b"4194304", "dead"),
+        (b"1", "recycled"),
+        (str(os.getpid()).encode(), "recycled"),
+    ],
+)
+def test_stale_pause_files(module: Run, ns: Run, user: Any, content: bytes, verdict: str) -> None:
+    plant(user, "pause.pid", content)
+    entry = look(module, user)
+    assert (entry["state"], entry["verdicts"]["pause_pid"]["verdict"]) == ("stale", verdict)
+    assert entry["verdicts"]["pause_pid"]["evidence"]
+    assert ns(user)["action"] == "created"
+    assert look(module, user)["state"] == "alive"
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 271, b"\0" * 272, b"\xff" * 272, b"x" * 273])
+def test_corrupt_handles(module: Run, ns: Run, user: Any, content: bytes) -> None:
+    plant(user, "ns_handles", content)
+    entry = look(module, user)
+    assert (entry["state"], entry["verdicts"]["ns_handles"]["verdict"]) == ("broken", "corrupt")
+    assert ns(user)["action"] == "created"
+    assert not user.handles_file.exists()
+
+
+def test_dead_handles(module: Run, ns: Run, user: Any) -> None:
+    ns(user, method="handles")
+    content = user.handles_file.read_bytes()
+    ns(user, state="absent")
+    plant(user, "ns_handles", content)
+    for as_user in (None, user):
+        entry = look(module, user, as_user=as_user)
+        assert (entry["state"], entry["verdicts"]["ns_handles"]["verdict"]) == ("broken", "dead")
+
+
+def test_handles_probe_agrees_with_the_kernel(module: Run, user: Any, payload: Path, public_python: str) -> None:
+    told = module("rootless_ns_info", users=[user.name])["kernel"]["nsfs_handles"]
+    probe = """
+import ctypes, os, struct, sys
+libc = ctypes.CDLL(None, use_errno=True)
+handle = ctypes.create_string_buffer(struct.pack("Ii", 128, 0), 136)
+mount = ctypes.c_int()
+fd = os.open("/proc/self/ns/user", os.O_RDONLY)
+if libc.name_to_handle_at(fd, b"", handle, ctypes.byref(mount), 0x1000):
+    print("unsupported")
+else:
+    print("opened" if libc.open_by_handle_at(-10003, handle, 0) >= 0 else "refused")
+"""
+    seen = user.run("unshare", "--user", public_python, "-c", probe).strip()
+    assert told == {"unsupported": "unsupported", "opened": "user", "refused": "root"}[seen]
+    assert module("rootless_ns_info", as_user=user)["kernel"]["nsfs_handles"] == told
