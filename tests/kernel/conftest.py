@@ -110,6 +110,7 @@ class User:
             self.command(*command, env=env),
             capture_output=True,
             text=True,
+            check=False,
             cwd="/",
             timeout=60,
         )
@@ -279,7 +280,9 @@ def module(payload: Path, request: pytest.FixtureRequest) -> Module:
         variables = dict(os.environ, **(env or {}))
         if as_user:
             command = as_user.command(*command, env=env)
-        result = subprocess.run(command, capture_output=True, text=True, env=variables, cwd="/", timeout=120)
+        result = subprocess.run(
+            command, capture_output=True, text=True, check=False, env=variables, cwd="/", timeout=120
+        )
         assert "Traceback" not in result.stderr, result.stderr
         answer: dict[str, Any] = json.loads(result.stdout)
         return answer
@@ -313,7 +316,7 @@ def podman() -> Callable[[User, str], str]:
     def run(user: User, command: str) -> str:
         line = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"]
         line += user.command("podman", "unshare", "sh", "-c", command, env={"HOME": str(user.runtime_dir)})
-        result = subprocess.run(line, capture_output=True, text=True, cwd="/", timeout=60)
+        result = subprocess.run(line, capture_output=True, text=True, check=False, cwd="/", timeout=60)
         assert result.returncode == 0, result.stderr
         return result.stdout.strip()
 

@@ -257,6 +257,7 @@ userside = import_module(package + "userside")
 account = accounts.find_account(sys.argv[2])
 side = userside.UserSide(account, syscalls=system, proc="/proc", run="/run", tmp="/tmp", environment={})
 with as_user.Agent(account, side.operations(), syscalls=system, timeout=20) as agent:
+    agent.call("marks", pids=[])
     if sys.argv[3] != "outside":
         pair = nsfs.NamespacePair.open(f"/proc/{sys.argv[3]}/ns/user", f"/proc/{sys.argv[3]}/ns/mnt")
         agent.call("join", fds=(pair.user_fd, pair.mnt_fd))
