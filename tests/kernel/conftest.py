@@ -23,6 +23,8 @@ import ansible
 import pytest
 
 PREFIX = "rnstest"
+# In passwd(5): by this the next run knows what a crashed one has left.
+COMMENT = "userns.rootless test"
 PINS = Path("/run/rootless-ns")
 CHECKOUT = Path(__file__).parents[2]
 
@@ -168,7 +170,7 @@ def _remove(user: User) -> None:
 
 
 def _test_users() -> list[User]:
-    entries = [entry for entry in pwd.getpwall() if entry.pw_name.startswith(PREFIX)]
+    entries = [entry for entry in pwd.getpwall() if entry.pw_gecos == COMMENT]
     return [User(entry.pw_name, entry.pw_uid, entry.pw_gid) for entry in entries]
 
 
@@ -195,9 +197,10 @@ def make_user(as_root: None) -> Iterator[Callable[..., User]]:
     """Makes users with ranges and a runtime directory; they are gone after the test."""
     made: list[User] = []
 
-    def make(*, ranges: bool = True, runtime_dir: bool = True) -> User:
-        name = f"{PREFIX}{os.getpid()}x{len(made)}"
-        subprocess.run(["useradd", "--no-create-home", "--home-dir", "/", name], check=True)
+    def make(*, name: str | None = None, ranges: bool = True, runtime_dir: bool = True) -> User:
+        name = name or f"{PREFIX}{os.getpid()}x{len(made)}"
+        command = ["useradd", "--user-group", "--no-create-home", "--home-dir", "/", "--comment", COMMENT, name]
+        subprocess.run(command, check=True)
         entry = pwd.getpwnam(name)
         user = User(name, entry.pw_uid, entry.pw_gid)
         made.append(user)
