@@ -1,0 +1,236 @@
+# Copyright (c) 2026, the userns.rootless authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""States and the plans made of them, over a small model that carries plans out."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.nsfs import NamespaceId
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.plan import (
+    METHOD_HANDLES,
+    METHOD_PAUSE,
+    Create,
+    KillPause,
+    Pin,
+    Plan,
+    RemoveFile,
+    StartPause,
+    Unpin,
+    Wish,
+    WriteHandles,
+    WritePause,
+    plan_absent,
+    plan_present,
+    plan_recreate,
+)
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.state import (
+    ALIVE,
+    BROKEN,
+    CORRUPT,
+    DEAD,
+    FOREIGN,
+    GARBAGE,
+    LIVE,
+    MISSING,
+    NONE,
+    RECYCLED,
+    STALE,
+    UNKNOWN,
+    Finding,
+    PauseProcess,
+    UserState,
+)
+
+A = NamespaceId(userns=10, mntns=11)
+B = NamespaceId(userns=20, mntns=21)
+NEW = NamespaceId(userns=30, mntns=31)
+UNMAPPED = NamespaceId(userns=40, mntns=41)
+
+PAUSES = [Finding()] + [
+    Finding(verdict, "why", identity=(1, 2), pid=7) for verdict in (GARBAGE, DEAD, RECYCLED, FOREIGN)
+]
+PAUSES += [Finding(LIVE, "here", namespace, identity=(1, 2), pid=7) for namespace in (A, B)]
+HANDLES = [Finding()] + [Finding(verdict, "why", identity=(3, 4)) for verdict in (CORRUPT, DEAD, FOREIGN, UNKNOWN)]
+HANDLES += [Finding(LIVE, "here", namespace, identity=(3, 4)) for namespace in (A, B)]
+PINS = [Finding(), Finding(FOREIGN, "why"), Finding(LIVE, "here", A), Finding(LIVE, "here", B)]
+ORPHANS: list[tuple[PauseProcess, ...]] = [(), (PauseProcess(8, A),), (PauseProcess(9, UNMAPPED, unmapped=True),)]
+PROCESSES: list[dict[int, tuple[int, ...]]] = [{}, {B.userns: (99,)}]
+OPENS = [True, False]
+
+WISHES = [
+    Wish(METHOD_PAUSE, explicit=False, pin=True, may_pin=True),
+    Wish(METHOD_PAUSE, explicit=True, pin=False, may_pin=False),
+    Wish(METHOD_HANDLES, explicit=True, pin=True, may_pin=True),
+    Wish(METHOD_HANDLES, explicit=False, pin=True, may_pin=True),
+]
+
+
+def states() -> Iterator[UserState]:
+    for pause, handles, pin, orphans, processes, opens in itertools.product(
+        PAUSES, HANDLES, PINS, ORPHANS, PROCESSES, OPENS
+    ):
+        yield UserState(
+            "dir",
+            pause=pause,
+            handles=handles,
+            pin=pin,
+            orphans=orphans,
+            processes=processes,
+            owner_opens_handles=opens if handles.verdict == LIVE else None,
+        )
+
+
+def carry_out(state: UserState, plan: Plan) -> UserState:
+    """What the steps do to the keys, in their order; refuses steps that could not be done."""
+    target, started = plan.target, None
+    for step in plan.steps:
+        if isinstance(step, RemoveFile):
+            field = "pause" if step.name == "pause.pid" else "handles"
+            finding: Finding = getattr(state, field)
+            assert finding.identity == step.identity
+            if field == "pause" and finding.verdict == LIVE and finding.namespace and finding.pid:
+                state = replace(state, orphans=(*state.orphans, PauseProcess(finding.pid, finding.namespace)))
+            state = replace(state, **{field: Finding()})
+        elif isinstance(step, Unpin):
+            assert state.pin.exists
+            state = replace(state, pin=Finding())
+        elif isinstance(step, Create):
+            assert started is None
+            target, started = NEW, 50
+            state = replace(state, orphans=(*state.orphans, PauseProcess(started, NEW)))
+        elif isinstance(step, StartPause):
+            assert target is not None
+            started = 51
+            state = replace(state, orphans=(*state.orphans, PauseProcess(started, target)))
+        elif isinstance(step, WritePause):
+            assert not state.pause.exists, "pause.pid is never replaced"
+            pid = started if step.pid is None else step.pid
+            (named,) = [orphan for orphan in state.orphans if orphan.pid == pid]
+            rest = tuple(orphan for orphan in state.orphans if orphan.pid != pid)
+            pause = Finding(LIVE, "", named.namespace, identity=(5, 6), pid=pid)
+            state = replace(state, pause=pause, orphans=rest)
+        elif isinstance(step, WriteHandles):
+            assert not state.handles.exists, "ns_handles is never replaced"
+            state = replace(state, handles=Finding(LIVE, "", target, identity=(7, 8)), owner_opens_handles=True)
+        elif isinstance(step, Pin):
+            assert target is not None
+            state = replace(state, pin=Finding(LIVE, "", target))
+        elif isinstance(step, KillPause):
+            pid = started if step.pid is None else step.pid
+            assert pid in [orphan.pid for orphan in state.orphans]
+            state = replace(state, orphans=tuple(orphan for orphan in state.orphans if orphan.pid != pid))
+    return state
+
+
+@pytest.mark.parametrize("wish", WISHES, ids=str)
+def test_present_reaches_its_end_in_one_run(wish: Wish) -> None:
+    for state in states():
+        plan = plan_present(state, wish)
+        after = carry_out(state, plan)
+        target = plan.target or NEW
+        assert (plan.action == "created") == (state.target is None)
+        assert (plan.action == "rejoined") == (not plan.steps)
+        assert after.target == target, state
+        again = plan_present(after, wish)
+        assert (again.action, again.steps) == ("rejoined", ()), state
+        if wish.pin:
+            assert after.pin.namespace == target
+        if wish.method == METHOD_PAUSE:
+            assert (after.pause.verdict, after.pause.namespace) == (LIVE, target)
+        elif after.handles.verdict != UNKNOWN:
+            assert (after.handles.verdict, after.handles.namespace) == (LIVE, target)
+        if after.handles.verdict != UNKNOWN and (wish.may_pin or after.pin.verdict == MISSING):
+            assert after.state == ALIVE, state
+
+
+@pytest.mark.parametrize("wish", WISHES, ids=str)
+def test_present_never_ends_what_others_live_in(wish: Wish) -> None:
+    for state in states():
+        plan = plan_present(state, wish)
+        if plan.target == B or not state.processes_in(B):
+            continue
+        killed = [step.userns for step in plan.steps if isinstance(step, KillPause)]
+        assert B.userns not in killed
+
+
+def test_absent_leaves_nothing() -> None:
+    for state in states():
+        plan = plan_absent(state)
+        after = carry_out(state, plan)
+        assert not after.pause.exists
+        assert not after.handles.exists
+        assert not after.pin.exists
+        assert plan_absent(after).action == "none"
+        assert (plan.action == "removed") == bool(plan.steps)
+
+
+@pytest.mark.parametrize("wish", WISHES, ids=str)
+def test_recreate_ends_in_a_new_namespace(wish: Wish) -> None:
+    for state in states():
+        if state.target is None or state.processes:
+            continue
+        after = carry_out(state, plan_recreate(state, wish))
+        assert after.target == NEW
+        assert plan_present(after, wish).steps == ()
+
+
+def live(**keys: NamespaceId) -> UserState:
+    findings = {name: Finding(LIVE, "", namespace, identity=(1, 1), pid=7) for name, namespace in keys.items()}
+    return replace(UserState("dir"), **findings)
+
+
+@pytest.mark.parametrize(
+    ("state", "target"),
+    [
+        (live(pin=A, handles=B, pause=B), A),
+        (live(handles=A, pause=B), A),
+        (live(pause=B), B),
+        (replace(UserState("dir"), monitors=(B,), orphans=(PauseProcess(1, A),)), B),
+        (replace(UserState("dir"), orphans=(PauseProcess(1, A, unmapped=True),)), None),
+        # Podman has moved on: containers run in the other one.
+        (replace(live(pin=A, pause=B), processes={B.userns: (99,)}), B),
+        (replace(live(pin=A, pause=B), processes={A.userns: (98,), B.userns: (99,)}), A),
+        # A key goes before a process that none opens.
+        (replace(live(pin=A), monitors=(B,), processes={B.userns: (99,)}), A),
+    ],
+)
+def test_which_namespace_counts(state: UserState, target: NamespaceId | None) -> None:
+    assert state.target == target
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (UserState("dir"), NONE),
+        (live(pause=A), ALIVE),
+        (live(pin=A), ALIVE),
+        (live(pin=A, handles=A, pause=A), ALIVE),
+        (live(pin=A, pause=B), BROKEN),
+        (replace(live(handles=A), owner_opens_handles=False), BROKEN),
+        (replace(UserState("dir"), monitors=(A,)), ALIVE),
+        *[(UserState("dir", pause=Finding(verdict)), STALE) for verdict in (GARBAGE, DEAD, RECYCLED)],
+        *[(UserState("dir", handles=Finding(verdict)), BROKEN) for verdict in (CORRUPT, DEAD, FOREIGN)],
+        (UserState("dir", handles=Finding(UNKNOWN)), STALE),
+        (UserState("dir", pause=Finding(FOREIGN)), BROKEN),
+        (UserState("dir", pin=Finding(FOREIGN)), BROKEN),
+        (replace(live(pause=A), handles=Finding(DEAD)), BROKEN),
+        (replace(live(pin=A), pause=Finding(DEAD)), ALIVE),
+    ],
+)
+def test_the_state_in_a_word(state: UserState, expected: str) -> None:
+    assert state.state == expected
+
+
+def test_unknown_handles_stay_unless_podman_would_remove_them() -> None:
+    wish = WISHES[0]
+    unknown = Finding(UNKNOWN, "", identity=(3, 4))
+    kept = plan_present(replace(live(pause=A, pin=A), handles=unknown), wish)
+    assert kept.steps == ()
+    gone = plan_present(UserState("dir", handles=unknown), wish)
+    assert [step.name for step in gone.steps if isinstance(step, RemoveFile)] == ["ns_handles"]

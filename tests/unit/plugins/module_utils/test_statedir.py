@@ -1,0 +1,205 @@
+# Copyright (c) 2026, the userns.rootless authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.kernel import Syscalls
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.statedir import StateDir, StateDirError
+
+
+def opened(runtime_dir: Path, syscalls: Syscalls | None = None) -> StateDir:
+    return StateDir(
+        runtime_dir=str(runtime_dir), subdirectory="libpod/tmp", uid=os.geteuid(), syscalls=syscalls or Syscalls()
+    )
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "libpod/tmp"
+    path.mkdir(parents=True)
+    return path
+
+
+@pytest.fixture
+def state_dir(path: Path) -> Iterator[StateDir]:
+    with opened(path.parents[1]) as state_dir:
+        yield state_dir
+
+
+def test_a_missing_directory_is_not_an_error_of_ours(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize("part", ["libpod", "libpod/tmp"])
+def test_symbolic_links_are_not_entered(tmp_path: Path, part: str) -> None:
+    (tmp_path / "real/tmp").mkdir(parents=True)
+    (tmp_path / part).parent.mkdir(exist_ok=True)
+    (tmp_path / part).symlink_to(tmp_path / "real")
+    with pytest.raises(StateDirError, match="never followed"):
+        opened(tmp_path)
+
+
+def test_read(path: Path, state_dir: StateDir) -> None:
+    assert state_dir.read("pause.pid", limit=11) is None
+    (path / "pause.pid").write_bytes(b"12345")
+    found = state_dir.read("pause.pid", limit=11)
+    assert found is not None
+    assert (found.content, found.problem) == (b"12345", None)
+    status = (path / "pause.pid").stat()
+    assert found.identity == (status.st_dev, status.st_ino)
+
+
+def symlink(path: Path) -> None:
+    path.symlink_to("/etc/passwd")
+
+
+def hard_link(path: Path) -> None:
+    path.touch()
+    os.link(path, path.with_name("other"))
+
+
+def sparse(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 1 << 30)
+
+
+@pytest.mark.parametrize(
+    ("plant", "told"),
+    [
+        (symlink, "a symbolic link"),
+        (os.mkfifo, "a FIFO"),
+        (Path.mkdir, "a directory"),
+        (hard_link, "2 names"),
+        (sparse, "1073741824 bytes"),
+    ],
+)
+def test_what_is_not_read(path: Path, state_dir: StateDir, plant: Callable[[Path], None], told: str) -> None:
+    plant(path / "pause.pid")
+    found = state_dir.read("pause.pid", limit=11)
+    assert found is not None
+    assert found.content is None
+    assert told in str(found.problem)
+    assert state_dir.remove("pause.pid", found.identity, timeout=1)
+    assert not os.path.lexists(path / "pause.pid")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_unreadable(path: Path, state_dir: StateDir) -> None:
+    (path / "pause.pid").touch(0)
+    found = state_dir.read("pause.pid", limit=11)
+    assert found is not None
+    assert "Permission denied" in str(found.problem)
+
+
+class NoTemporaryFiles(StateDir):
+    """As on a file system without unnamed temporary files."""
+
+    def write_new(self, name: str, content: bytes) -> bool:
+        return self._write_renamed(name, content)
+
+
+@pytest.mark.parametrize("kind", [StateDir, NoTemporaryFiles])
+def test_write_new(path: Path, kind: type[StateDir]) -> None:
+    with kind(
+        runtime_dir=str(path.parents[1]), subdirectory="libpod/tmp", uid=os.geteuid(), syscalls=Syscalls()
+    ) as state_dir:
+        assert state_dir.write_new("pause.pid", b"1")
+        assert not state_dir.write_new("pause.pid", b"2")
+    assert [entry.name for entry in path.iterdir()] == ["pause.pid"]
+    assert (path / "pause.pid").read_bytes() == b"1"
+    assert (path / "pause.pid").stat().st_mode & 0o7777 == 0o600
+
+
+class Failing(Syscalls):
+    def rename_noreplace(self, dir_fd: int, old: str, new: str) -> None:
+        raise OSError(errno.EIO, "broken disk")
+
+
+def test_a_failed_write_leaves_nothing(path: Path) -> None:
+    with (
+        NoTemporaryFiles(
+            runtime_dir=str(path.parents[1]), subdirectory="libpod/tmp", uid=os.geteuid(), syscalls=Failing()
+        ) as state_dir,
+        pytest.raises(OSError, match="broken disk"),
+    ):
+        state_dir.write_new("pause.pid", b"1")
+    assert list(path.iterdir()) == []
+
+
+def test_sweep_takes_ours_only(path: Path, state_dir: StateDir) -> None:
+    for name in (".rootless-ns.pause.pid.1", "pause.pid.ABCDEF", "events"):
+        (path / name).touch()
+    state_dir.sweep()
+    assert {entry.name for entry in path.iterdir()} == {"pause.pid.ABCDEF", "events"}
+
+
+def test_remove_spares_what_has_changed(path: Path, state_dir: StateDir) -> None:
+    (path / "pause.pid").write_bytes(b"1")
+    found = state_dir.read("pause.pid", limit=11)
+    assert found is not None
+    (path / "new").write_bytes(b"2")
+    (path / "new").replace(path / "pause.pid")
+    assert not state_dir.remove("pause.pid", found.identity, timeout=1)
+    assert (path / "pause.pid").read_bytes() == b"2"
+    assert not state_dir.remove("gone", found.identity, timeout=1)
+
+
+def test_a_directory_with_content_cannot_be_removed(path: Path, state_dir: StateDir) -> None:
+    (path / "pause.pid/content").mkdir(parents=True)
+    found = state_dir.read("pause.pid", limit=11)
+    assert found is not None
+    with pytest.raises(StateDirError, match=r"cannot remove .*pause\.pid"):
+        state_dir.remove("pause.pid", found.identity, timeout=1)
+
+
+HOLD = """
+import fcntl, sys
+file = open(sys.argv[1], "a")
+(fcntl.flock if sys.argv[2] == "flock" else fcntl.lockf)(file, fcntl.LOCK_EX)
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+def take_lock(state_dir: StateDir, identity: tuple[int, int]) -> None:
+    state_dir.lock("lock", timeout=0.05)
+
+
+def take_file(state_dir: StateDir, identity: tuple[int, int]) -> None:
+    assert state_dir.remove("pause.pid", identity, timeout=0.05)
+
+
+@pytest.mark.parametrize(("name", "how", "take"), [("lock", "flock", take_lock), ("pause.pid", "fcntl", take_file)])
+def test_locks_that_others_hold(
+    path: Path, state_dir: StateDir, name: str, how: str, take: Callable[[StateDir, tuple[int, int]], None]
+) -> None:
+    (path / "pause.pid").touch()
+    found = state_dir.read("pause.pid", limit=11)
+    assert found is not None
+    command = [sys.executable, "-c", HOLD, str(path / name), how]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with pytest.raises(StateDirError, match="is locked by another process"):
+            take(state_dir, found.identity)
+        holder.communicate()
+    take(state_dir, found.identity)
+
+
+def test_a_lock_file_that_is_none(path: Path, state_dir: StateDir) -> None:
+    os.mkfifo(path / "lock")
+    with pytest.raises(StateDirError, match="lock is not a regular file"):
+        state_dir.lock("lock", timeout=0.05)
+    (path / "link").symlink_to("nowhere")
+    with pytest.raises(StateDirError, match="link"):
+        state_dir.lock("link", timeout=0.05)
