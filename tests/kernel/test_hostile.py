@@ -101,7 +101,8 @@ def test_things_in_place_of_our_directories(
     plant(path, treasure)
     if plant is symlink:
         path.unlink()
-        path.symlink_to(treasure.parent)
+        # Even to a place where the user may write.
+        path.symlink_to(user.runtime_dir)
     else:
         os.chown(path, user.uid, user.gid)
     before = sorted(treasure.parent.iterdir())
@@ -202,18 +203,27 @@ def test_keys_of_another_users_namespace_are_foreign(module: Run, ns: Run, make_
     assert (again["action"], again["userns"]) == ("rejoined", theirs["userns"])
 
 
-def test_a_grandchild_namespace_is_foreign(module: Run, user: Any) -> None:
-    nested = user.command(
-        "unshare", "-Ur", "unshare", "-Urm", "env", "_PODMAN_PAUSE=1", "sh", "-c", "echo $$; exec sleep 100"
-    )
-    with subprocess.Popen(nested, stdout=subprocess.PIPE, text=True, cwd="/") as process:
+@pytest.mark.parametrize(
+    ("unshare", "told"),
+    [
+        (["unshare", "-Ur", "unshare", "-Urm"], "direct child"),
+        # In a user namespace of its own, but in the host's mount namespace.
+        (["unshare", "-Ur"], "does not belong"),
+    ],
+)
+def test_pause_processes_in_wrong_namespaces_are_foreign(
+    module: Run, ns: Run, user: Any, unshare: list[str], told: str
+) -> None:
+    command = user.command(*unshare, "env", "_PODMAN_PAUSE=1", "sh", "-c", "echo $$; exec sleep 100")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd="/") as process:
         try:
             assert process.stdout is not None
             pid = process.stdout.readline().strip()
             user.run("sh", "-c", f"mkdir -p {user.state_dir}; printf %s {pid} > {user.pause_file}")
             (entry,) = module("rootless_ns_info", users=[user.name])["namespaces"]
             assert entry["verdicts"]["pause_pid"]["verdict"] == "foreign"
-            assert "direct child" in entry["verdicts"]["pause_pid"]["evidence"]
+            assert told in entry["verdicts"]["pause_pid"]["evidence"]
+            assert ns(user)["action"] == "created"
         finally:
             process.kill()
 
