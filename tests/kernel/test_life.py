@@ -234,6 +234,10 @@ def test_absent_refuses_while_somebody_lives_there(ns: Run, user: Any) -> None:
 
 
 def test_diff_shows_the_keys(ns: Run, user: Any) -> None:
+    (predicted,) = ns(user, diff=True, check=True)["diff"]
+    assert '"pause_pid": "missing"' in predicted["before"]
+    assert '"pause_pid": "live: a new process"' in predicted["after"]
+    assert '"pin": "live"' in predicted["after"]
     (shown,) = ns(user, diff=True)["diff"]
     assert '"pause_pid": "missing"' in shown["before"]
     assert f"process {user.pause_pid()} " in shown["after"]

@@ -31,7 +31,7 @@ from .plan import (
     plan_recreate,
 )
 from .processes import ProcessTable, comm
-from .report import Report, artefacts
+from .report import Report, artefacts, predicted
 from .subid import SubidRange, SubidSource, open_subids
 from .userside import UserSide
 
@@ -132,7 +132,7 @@ class Namespaces:
         return report
 
     def look(self, account: Account) -> Report:
-        """The state of the user's namespace; changes nothing, not even in the namespace's view of the host."""
+        """The state of the user's namespace; changes nothing."""
         report = Report(account.name, account)
         try:
             with self._agent(account) as agent, self._inspect(account, agent) as seen:
@@ -249,8 +249,7 @@ class Namespaces:
             report.namespace = None
             report.maps = desired.maps
             report.drift = False
-        report.after = dict(report.before, namespace=str(plan.target or "(new)"))
-        report.after["to do"] = [str(type(step).__name__) for step in plan.steps]
+        report.after = predicted(report.before, plan)
 
     def _absent(self, account: Account, report: Report) -> None:
         with self._agent(account) as agent:

@@ -8,11 +8,23 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from . import pause
 from .accounts import Account
 from .desired import IdMaps
 from .nsfs import NamespaceId
-from .plan import FAILED, METHOD_HANDLES, METHOD_PAUSE, NO_ACTION
-from .state import LIVE, Finding, UserState
+from .plan import (
+    FAILED,
+    METHOD_HANDLES,
+    METHOD_PAUSE,
+    NO_ACTION,
+    Pin,
+    Plan,
+    RemoveFile,
+    Unpin,
+    WriteHandles,
+    WritePause,
+)
+from .state import LIVE, MISSING, Finding, UserState
 
 
 @dataclass
@@ -96,6 +108,23 @@ def artefacts(state: UserState) -> dict[str, Any]:
         "pause_pid": _shown(state.pause),
         "pin": _shown(state.pin),
     }
+
+
+def predicted(before: dict[str, Any], plan: Plan) -> dict[str, Any]:
+    """What the keys will be after a plan, as far as that can be known without doing it."""
+    after = dict(before, namespace=str(plan.target) if plan.target else "(a new one)")
+    for step in plan.steps:
+        if isinstance(step, RemoveFile):
+            after["pause_pid" if step.name == pause.FILE_NAME else "ns_handles"] = MISSING
+        elif isinstance(step, Unpin):
+            after["pin"] = MISSING
+        elif isinstance(step, WritePause):
+            after["pause_pid"] = f"{LIVE}: {'a new process' if step.pid is None else f'process {step.pid}'}"
+        elif isinstance(step, WriteHandles):
+            after["ns_handles"] = LIVE
+        elif isinstance(step, Pin):
+            after["pin"] = LIVE
+    return after
 
 
 def _shown(finding: Finding) -> str:
