@@ -9,6 +9,7 @@ import ctypes
 import json
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -23,7 +24,7 @@ import ansible
 import pytest
 
 PREFIX = "rnstest"
-# In passwd(5): by this the next run knows what a crashed one has left.
+# In passwd(5), before the run that made the user: by this the next run knows what a crashed one has left.
 COMMENT = "userns.rootless test"
 PINS = Path("/run/rootless-ns")
 CHECKOUT = Path(__file__).parents[2]
@@ -169,20 +170,34 @@ def _remove(user: User) -> None:
     subprocess.run(["userdel", "--force", user.name], stderr=subprocess.DEVNULL, check=False)
 
 
-def _test_users() -> list[User]:
-    entries = [entry for entry in pwd.getpwall() if entry.pw_gecos == COMMENT]
-    return [User(entry.pw_name, entry.pw_uid, entry.pw_gid) for entry in entries]
+def _comment(pid: int) -> str | None:
+    """What the users of a run are marked with, a PID being used again by others; None when there is no such process."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return f"{COMMENT} {pid} {fields[19]}"
+
+
+def _users_of_runs(wanted: Callable[[str, int], bool]) -> list[User]:
+    """The test users for whose mark and PID `wanted` holds."""
+    found = []
+    for entry in pwd.getpwall():
+        mark = re.fullmatch(rf"{COMMENT} (\d+) \d+", entry.pw_gecos)
+        if mark and wanted(entry.pw_gecos, int(mark.group(1))):
+            found.append(User(entry.pw_name, entry.pw_uid, entry.pw_gid))
+    return found
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _sweep() -> Iterator[None]:
-    """What a crashed run left goes first; what this run made goes last."""
+    """What crashed runs left goes first, what this run made goes last; another run's users, beside this one, stay."""
     if os.geteuid() == 0:
-        for user in _test_users():
+        for user in _users_of_runs(lambda mark, pid: mark != _comment(pid)):
             _remove(user)
     yield
     if os.geteuid() == 0:
-        for user in _test_users():
+        for user in _users_of_runs(lambda mark, pid: mark == _comment(os.getpid())):
             _remove(user)
 
 
@@ -199,7 +214,8 @@ def make_user(as_root: None) -> Iterator[Callable[..., User]]:
 
     def make(*, name: str | None = None, ranges: bool = True, runtime_dir: bool = True) -> User:
         name = name or f"{PREFIX}{os.getpid()}x{len(made)}"
-        command = ["useradd", "--user-group", "--no-create-home", "--home-dir", "/", "--comment", COMMENT, name]
+        mark = _comment(os.getpid()) or COMMENT
+        command = ["useradd", "--user-group", "--no-create-home", "--home-dir", "/", "--comment", mark, name]
         subprocess.run(command, check=True)
         entry = pwd.getpwnam(name)
         user = User(name, entry.pw_uid, entry.pw_gid)
