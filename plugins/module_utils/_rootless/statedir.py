@@ -125,10 +125,10 @@ class StateDir:
         try:
             fd = os.open(name, os.O_RDWR | os.O_CREAT | _FILE, 0o600, dir_fd=self._fd)
         except OSError as error:
-            raise StateDirError(f"{self.path}/{name}: {error.strerror}") from None
+            raise StateDirError(f"cannot open the lock file {self.path}/{name}: {error.strerror}") from None
         self._locks.append(fd)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise StateDirError(f"{self.path}/{name} is not a regular file")
+            raise StateDirError(f"the lock file {self.path}/{name} is not a regular file; remove it")
         deadline = time.monotonic() + timeout
         while True:
             try:
