@@ -1,0 +1,117 @@
+# Copyright (c) 2026, the userns.rootless authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command behind `tools/machines`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+from . import cache, hosts, inventory, netns, rootfs
+
+RELEASES = ("bookworm", "trixie", "sid")
+ALWAYS = ("bookworm", "trixie")
+
+
+def up(args: argparse.Namespace) -> None:
+    """Boot fresh hosts (one a release, and a fleet) and write their inventory. What was there before goes."""
+    reason = hosts.why_not()
+    if reason:
+        raise cache.Missing(reason)
+    swept = hosts.sweep()
+    if swept:
+        cache.say(f"Removed what an earlier run left: {' '.join(swept)}")
+    wanted = []
+    for release in RELEASES:
+        try:
+            rootfs.of(release)
+            wanted.append(hosts.Host(release, release))
+        except cache.Missing as missing:
+            if release in ALWAYS:
+                raise
+            cache.say(f"Without {release}: {missing}")
+    wanted += [hosts.Host(f"fleet{number:02}", "trixie") for number in range(1, args.fleet + 1)]
+    started = time.monotonic()
+    hosts.up(wanted, inventory.public_key())
+    inventory.write(args.inventory, wanted)
+    cache.say(f"{len(wanted)} hosts are up after {time.monotonic() - started:.1f} s: {args.inventory}")
+
+
+def down(args: argparse.Namespace) -> None:
+    """Remove all hosts."""
+    if hosts.why_not() is None:
+        hosts.sweep()
+    args.inventory.unlink(missing_ok=True)
+
+
+def reboot(args: argparse.Namespace) -> None:
+    """Power hosts off and boot the same file systems again."""
+    for host in _named(args.name):
+        host.stop(power_off=True)
+        host.boot()
+
+
+def status(args: argparse.Namespace) -> None:
+    """List the hosts."""
+    for host in hosts.known():
+        print(f"{host.name:10} {host.suite:10} {len(host.processes())} processes")
+
+
+def shell(args: argparse.Namespace) -> None:
+    """Log in as root."""
+    (host,) = _named([args.name])
+    proxy = f"ProxyCommand={sys.executable} {netns.__file__} {host.label} 22"
+    options = ["ProxyUseFdpass=yes", proxy, "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR"]
+    command = ["ssh", "-i", str(inventory.key()), *(word for option in options for word in ("-o", option))]
+    os.execvp("ssh", [*command, f"root@{host.name}", *args.command])
+
+
+def check(args: argparse.Namespace) -> None:
+    """Tell whether this machine can boot hosts; exit 1 with the reason if not."""
+    reason = hosts.why_not()
+    if reason:
+        raise cache.Missing(reason)
+
+
+def _named(names: list[str]) -> list[hosts.Host]:
+    known = {host.name: host for host in hosts.known()}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise cache.Missing(f"no such host: {' '.join(unknown)}; there are: {' '.join(known) or 'none'}")
+    return [known[name] for name in names]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="tools/machines", description=__doc__)
+    parser.add_argument(
+        "--inventory",
+        type=Path,
+        default=Path(__file__).parents[2] / ".cache/hosts.yml",
+        help="the inventory file to write (default: .cache/hosts.yml in the checkout)",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for function in (up, down, reboot, status, shell, check):
+        command = commands.add_parser(function.__name__, help=function.__doc__, description=function.__doc__)
+        command.set_defaults(function=function)
+        if function is up:
+            command.add_argument("--fleet", type=int, default=0, metavar="N", help="hosts beside those of the releases")
+        elif function is reboot:
+            command.add_argument("name", nargs="+")
+        elif function is shell:
+            command.add_argument("name")
+            command.add_argument("command", nargs="*", help="run this instead of a shell")
+    args = parser.parse_args()
+    try:
+        args.function(args)
+    except cache.Missing as missing:
+        print(missing, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
