@@ -16,7 +16,7 @@ from . import cache
 PACKAGES = (
     # A host as an administrator knows it.
     *("systemd", "systemd-sysv", "libpam-systemd", "dbus", "dbus-user-session", "openssh-server", "sudo", "acl"),
-    *("python3", "procps", "iproute2", "ca-certificates"),
+    *("python3", "python3-apt", "procps", "iproute2", "ca-certificates"),
     # Rootless containers.
     *("uidmap", "podman", "crun", "fuse-overlayfs", "passt", "busybox-static"),
 )
