@@ -1,4 +1,4 @@
 # Copyright (c) 2026, the userns.rootless authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Machines to test on: hosts that boot systemd, and guests with kernels of their own. Everything is made here, none is fetched."""
+"""Machines to test on: hosts that boot systemd, and guests with kernels of their own, all made here."""

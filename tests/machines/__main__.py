@@ -21,7 +21,7 @@ def up(args: argparse.Namespace) -> None:
     """Boot fresh hosts (one a release, and a fleet) and write their inventory. What was there before goes."""
     reason = hosts.why_not()
     if reason:
-        raise cache.Missing(reason)
+        raise cache.MissingError(reason)
     swept = hosts.sweep()
     if swept:
         cache.say(f"Removed what an earlier run left: {' '.join(swept)}")
@@ -30,7 +30,7 @@ def up(args: argparse.Namespace) -> None:
         try:
             rootfs.of(release)
             wanted.append(hosts.Host(release, release))
-        except cache.Missing as missing:
+        except cache.MissingError as missing:
             if release in ALWAYS:
                 raise
             cache.say(f"Without {release}: {missing}")
@@ -64,9 +64,9 @@ def status(args: argparse.Namespace) -> None:
 def shell(args: argparse.Namespace) -> None:
     """Log in as root."""
     (host,) = _named([args.name])
-    proxy = f"ProxyCommand={sys.executable} {netns.__file__} {host.label} 22"
-    options = ["ProxyUseFdpass=yes", proxy, "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR"]
-    command = ["ssh", "-i", str(inventory.key()), *(word for option in options for word in ("-o", option))]
+    command = ["ssh", "-i", str(inventory.key()), "-o", "ProxyUseFdpass=yes"]
+    command += ["-o", f"ProxyCommand={sys.executable} {netns.__file__} {host.label} 22"]
+    command += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
     os.execvp("ssh", [*command, f"root@{host.name}", *args.command])
 
 
@@ -74,14 +74,14 @@ def check(args: argparse.Namespace) -> None:
     """Tell whether this machine can boot hosts; exit 1 with the reason if not."""
     reason = hosts.why_not()
     if reason:
-        raise cache.Missing(reason)
+        raise cache.MissingError(reason)
 
 
 def _named(names: list[str]) -> list[hosts.Host]:
     known = {host.name: host for host in hosts.known()}
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise cache.Missing(f"no such host: {' '.join(unknown)}; there are: {' '.join(known) or 'none'}")
+        raise cache.MissingError(f"no such host: {' '.join(unknown)}; there are: {' '.join(known) or 'none'}")
     return [known[name] for name in names]
 
 
@@ -107,7 +107,7 @@ def main() -> int:
     args = parser.parse_args()
     try:
         args.function(args)
-    except cache.Missing as missing:
+    except cache.MissingError as missing:
         print(missing, file=sys.stderr)
         return 1
     return 0

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-class Missing(Exception):
+class MissingError(Exception):
     """Something that this machine lacks; the text names it and what to do."""
 
 

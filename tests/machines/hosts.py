@@ -67,11 +67,12 @@ class Host:
     def boot(self) -> None:
         """Boot what lies in the host's directory, also after `stop`, and wait until sshd answers."""
         if shutil.which("systemd-nspawn") is None:
-            raise cache.Missing("needs systemd-nspawn (Debian: apt-get install systemd-container)")
+            raise cache.MissingError("needs systemd-nspawn (Debian: apt-get install systemd-container)")
         netns.add(self.label)
         self.cgroup.mkdir()
         image = (self.directory / "image").resolve()
-        # One CPU: on Linux 6.18 a mount namespace's file can be pinned only from the CPU it was made on, if not at home.
+        # One CPU: on Linux 6.18 a mount namespace's file can be pinned only from the CPU it was made on,
+        # unless in the namespace that the machine began with.
         cpu = (self.directory / "cpu").read_text()
         command = ["taskset", "--cpu-list", cpu, "unshare", "--mount", "--propagation", "private", str(BOOT)]
         with open(self.directory / "log", "ab") as log:
@@ -153,7 +154,7 @@ def cgroups() -> Path:
         _source, target, kind, *_rest = line.split()
         if kind == "cgroup2":
             return Path(target)
-    raise cache.Missing("needs cgroup 2, mounted anywhere (mount -t cgroup2 none DIRECTORY)")
+    raise cache.MissingError("needs cgroup 2, mounted anywhere (mount -t cgroup2 none DIRECTORY)")
 
 
 def why_not() -> str | None:
@@ -166,7 +167,7 @@ def why_not() -> str | None:
     try:
         if not os.access(cgroups(), os.W_OK):
             return f"needs a writable cgroup tree; {cgroups()} is read-only"
-    except cache.Missing as missing:
+    except cache.MissingError as missing:
         return str(missing)
     return None
 
@@ -200,4 +201,3 @@ def sweep() -> list[str]:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda name: Host(name).remove(), sorted(names)))
     return sorted(names)
-

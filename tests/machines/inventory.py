@@ -32,7 +32,7 @@ def public_key() -> str:
 
 
 def write(path: Path, hosts: Iterable[Host]) -> None:
-    """Write an inventory (YAML, by way of JSON): every host in the group of its release, the numbered ones in `fleet`."""
+    """Write an inventory (JSON is YAML): one host of each release in the group `releases`, the others in `fleet`."""
     groups: dict[str, dict[str, Any]] = {"releases": {}, "fleet": {}}
     for host in hosts:
         proxy = f"{sys.executable} {Path(netns.__file__)} {host.label} 22"

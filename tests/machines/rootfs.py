@@ -39,35 +39,50 @@ FILES = {
     "etc/machine-id": "",
     "etc/resolv.conf": "",
 }
+# systemd 262 gives logind a view of /proc without nspawn's own boot ID; what others tell it of processes is refused.
+BOOT_ID = """[Unit]
+DefaultDependencies=no
+Before=systemd-logind.service
+
+[Service]
+Type=oneshot
+ExecStart=umount /proc/sys/kernel/random/boot_id
+"""
+FILES_OF = {
+    "sid": {
+        "etc/systemd/system/tests-boot-id.service": BOOT_ID,
+        "etc/systemd/system/basic.target.d/tests.conf": "[Unit]\nWants=tests-boot-id.service\n",
+    }
+}
 
 
 def of(suite: str) -> Path:
-    """The root file system of a Debian release. Raises Missing when it cannot be made."""
+    """The root file system of a Debian release. Raises MissingError when it cannot be made."""
     packages = PACKAGES + PAUSE_BINARY[suite]
 
     def make(part: Path) -> None:
         if not shutil.which("mmdebstrap"):
-            raise cache.Missing("needs mmdebstrap, to make root file systems (Debian: apt-get install mmdebstrap)")
+            raise cache.MissingError("needs mmdebstrap, to make root file systems (Debian: apt-get install mmdebstrap)")
         cache.say(f"Making a root file system of Debian {suite}: half a minute")
         started = time.monotonic()
         command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(packages)}"]
         command += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in UNWANTED]
         # A snapshot of sid may be older than its signature allows.
-        command += ["--aptopt=Acquire::Check-Valid-Until \"false\""] if suite == "sid" else []
+        command += ['--aptopt=Acquire::Check-Valid-Until "false"'] if suite == "sid" else []
         command += [suite, str(part)]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode:
             cache.remove(part)
-            raise cache.Missing(f"no root file system of {suite}: {' '.join(result.stderr.split()[-40:])}")
-        furnish(part)
+            raise cache.MissingError(f"no root file system of {suite}: {' '.join(result.stderr.split()[-40:])}")
+        furnish(part, FILES | FILES_OF.get(suite, {}))
         cache.say(f"Debian {suite} took {time.monotonic() - started:.0f} s")
 
-    return cache.made(suite, (packages, UNWANTED, MASKED, FILES), make)
+    return cache.made(suite, (packages, UNWANTED, MASKED, FILES, FILES_OF.get(suite)), make)
 
 
-def furnish(root: Path) -> None:
+def furnish(root: Path, files: dict[str, str]) -> None:
     """Make a bare root file system one that boots here."""
-    for name, content in FILES.items():
+    for name, content in files.items():
         path = root / name
         path.unlink(missing_ok=True)
         path.parent.mkdir(parents=True, exist_ok=True)
