@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-clean test lint unit sanity units kernel clean
+.PHONY: help setup demo demo-clean test lint unit sanity units kernel molecule test-kernels clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -21,7 +21,7 @@ demo-clean: setup ## remove what the demo made
 test: setup ## all tests
 	@tools/test
 
-lint unit sanity units kernel: setup ## one stage of the tests
+lint unit sanity units kernel molecule: setup ## one stage of the tests
 	@tools/test $@
 
 clean: ## remove everything that was built here
