@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import fcntl
 import json
 import os
 import pwd
@@ -14,6 +16,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -131,6 +134,10 @@ class User:
                 continue
         return found
 
+    def add_subuids(self) -> None:
+        """A range more, so that the namespace drifts."""
+        shadow("usermod", "--add-subuids", "3950000000-3950000099", self.name)
+
     def pause_pid(self) -> int:
         return int(self.pause_file.read_bytes())
 
@@ -154,6 +161,20 @@ def detach(path: Path) -> None:
         pass
 
 
+@contextlib.contextmanager
+def _lock(name: str, operation: int) -> Iterator[None]:
+    """A lock among the processes that run tests side by side (`pytest -n`)."""
+    with open(Path(tempfile.gettempdir()) / f"userns-rootless-test-{os.geteuid()}-{name}.lock", "w") as lock:
+        fcntl.flock(lock, operation)
+        yield
+
+
+def shadow(*command: str) -> None:
+    """One of shadow's tools; one at a time, since they lose patience with each other's locks, or sleep for seconds."""
+    with _lock("shadow", fcntl.LOCK_EX):
+        subprocess.run(command, check=True, stderr=subprocess.DEVNULL if command[0] == "userdel" else None)
+
+
 def _remove(user: User) -> None:
     for pid in user.processes():
         try:
@@ -167,7 +188,7 @@ def _remove(user: User) -> None:
     shutil.rmtree(user.runtime_dir, ignore_errors=True)
     for name in (f"storage-run-{user.uid}", f"podman-run-{user.uid}", f"containers-user-{user.uid}"):
         shutil.rmtree(Path("/tmp") / name, ignore_errors=True)
-    subprocess.run(["userdel", "--force", user.name], stderr=subprocess.DEVNULL, check=False)
+    shadow("userdel", "--force", user.name)
 
 
 def _comment(pid: int) -> str | None:
@@ -201,6 +222,14 @@ def _sweep() -> Iterator[None]:
             _remove(user)
 
 
+@pytest.fixture(autouse=True)
+def _side_by_side(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Tests marked `alone` change what all share (/etc/subuid): none runs beside them."""
+    alone = request.node.get_closest_marker("alone") is not None
+    with _lock("turn", fcntl.LOCK_EX if alone else fcntl.LOCK_SH):
+        yield
+
+
 @pytest.fixture(scope="session")
 def as_root() -> None:
     if os.geteuid() != 0:
@@ -215,8 +244,7 @@ def make_user(as_root: None) -> Iterator[Callable[..., User]]:
     def make(*, name: str | None = None, ranges: bool = True, runtime_dir: bool = True) -> User:
         name = name or f"{PREFIX}{os.getpid()}x{len(made)}"
         mark = _comment(os.getpid()) or COMMENT
-        command = ["useradd", "--user-group", "--no-create-home", "--home-dir", "/", "--comment", mark, name]
-        subprocess.run(command, check=True)
+        shadow("useradd", "--user-group", "--no-create-home", "--home-dir", "/", "--comment", mark, name)
         entry = pwd.getpwnam(name)
         user = User(name, entry.pw_uid, entry.pw_gid)
         made.append(user)
@@ -225,11 +253,11 @@ def make_user(as_root: None) -> Iterator[Callable[..., User]]:
             if lines and not ranges:
                 _owner, start, count = lines[0].split(":")
                 last = int(start) + int(count) - 1
-                subprocess.run(["usermod", f"--del-sub{kind}s", f"{start}-{last}", name], check=True)
+                shadow("usermod", f"--del-sub{kind}s", f"{start}-{last}", name)
             elif not lines and ranges:
                 start = str(3_000_000_000 + 65536 * (user.uid % 10000))
                 last = int(start) + 65535
-                subprocess.run(["usermod", f"--add-sub{kind}s", f"{start}-{last}", name], check=True)
+                shadow("usermod", f"--add-sub{kind}s", f"{start}-{last}", name)
         if runtime_dir:
             user.runtime_dir.mkdir(parents=True)
             os.chown(user.runtime_dir, user.uid, user.gid)

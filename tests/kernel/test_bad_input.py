@@ -46,6 +46,7 @@ def test_root_has_to_name_users(as_root: None, module: Run) -> None:
     assert "users must be given" in module("rootless_ns")["msg"]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("kind", ["uid", "gid"])
 @pytest.mark.parametrize(
     ("line", "told"),
@@ -68,6 +69,7 @@ def test_ranges_that_cannot_work(ns: Run, user: Any, expected_maps: Any, kind: s
     assert nothing_there(user)
 
 
+@pytest.mark.alone
 def test_other_peoples_malformed_lines_are_warned_of(module: Run, user: Any) -> None:
     with line_in("/etc/subuid", "somebody-else:what:ever"):
         result = module("rootless_ns", users=[user.name])
@@ -77,6 +79,7 @@ def test_other_peoples_malformed_lines_are_warned_of(module: Run, user: Any) -> 
     assert "somebody-else:what:ever" in warnings
 
 
+@pytest.mark.alone
 def test_ranges_by_name_and_by_uid_are_one_users(ns: Run, user: Any, expected_maps: Any) -> None:
     with line_in("/etc/subuid", f"{user.uid}:3900000000:500"):
         result = ns(user)

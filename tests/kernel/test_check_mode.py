@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,7 +52,7 @@ def only_rubbish(ns: Run, user: Any) -> None:
 
 def drifted(ns: Run, user: Any) -> None:
     ns(user)
-    subprocess.run(["usermod", "--add-subuids", "3950000000-3950000099", user.name], check=True)
+    user.add_subuids()
 
 
 def tree(top: Path) -> dict[str, Any]:

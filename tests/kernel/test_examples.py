@@ -69,6 +69,8 @@ def without_become(task: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in task.items() if key != "become"}
 
 
+# It looks at everybody.
+@pytest.mark.alone
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
 def test_module_examples(path: Path, alice_and_bob: None, tmp_path: Path) -> None:
     tasks = [without_become(task) for task in module_examples(path) if runs_as_root(task)]
@@ -76,6 +78,8 @@ def test_module_examples(path: Path, alice_and_bob: None, tmp_path: Path) -> Non
     play([{"hosts": "all", "gather_facts": False, "tasks": tasks}], tmp_path)
 
 
+# It looks at everybody.
+@pytest.mark.alone
 def test_readme_plays(alice_and_bob: None, tmp_path: Path) -> None:
     plays = [without_become(play) | {"gather_facts": False} for play in readme_plays() if play.get("become")]
     assert len(plays) >= 5

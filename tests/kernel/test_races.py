@@ -17,7 +17,7 @@ Run = Callable[..., dict[str, Any]]
 def test_many_runs_at_once_end_with_one_namespace(ns: Run, user: Any) -> None:
     with ThreadPoolExecutor(8) as pool:
         runs = [future.result() for future in [pool.submit(ns, user) for _number in range(8)]]
-    assert {run["action"] for run in runs} <= {"created", "rejoined", "repaired"}
+    assert {run["action"] for run in runs} <= {"created", "rejoined", "repaired"}, [run["msg"] for run in runs]
     assert sorted(run["action"] for run in runs).count("created") == 1
     assert len({(run["userns"], run["mntns"]) for run in runs}) == 1
     assert user.processes() == [user.pause_pid()]
@@ -25,7 +25,7 @@ def test_many_runs_at_once_end_with_one_namespace(ns: Run, user: Any) -> None:
     assert (after["changed"], after["pinned"], after["userns"]) == (False, True, runs[0]["userns"])
 
 
-def test_the_user_and_root_at_once(ns: Run, user: Any) -> None:
+def test_the_user_and_root_at_once(ns: Run, user: Any, public_python: str) -> None:
     with ThreadPoolExecutor(6) as pool:
         futures = [pool.submit(ns, user, as_user=user if number % 2 else None) for number in range(6)]
         runs = [future.result() for future in futures]
