@@ -9,12 +9,15 @@ import argparse
 import os
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from . import cache, hosts, inventory, netns, rootfs
+from . import cache, guest, hosts, inventory, kernels, netns, rootfs
 
 RELEASES = ("bookworm", "trixie", "sid")
 ALWAYS = ("bookworm", "trixie")
+# The oldest that Debian keeps, and the newest there is.
+KERNELS = ("bookworm", "sid")
 
 
 def up(args: argparse.Namespace) -> None:
@@ -77,6 +80,27 @@ def check(args: argparse.Namespace) -> None:
         raise cache.MissingError(reason)
 
 
+def test_kernels(args: argparse.Namespace) -> int:
+    """Run the tests that must hold on every kernel in guests with the kernels of Debian releases, old and new."""
+    reason = guest.why_not()
+    if reason:
+        raise cache.MissingError(reason)
+    images = {}
+    for release in args.release or KERNELS:
+        images[release] = kernels.of(release)
+    guest.debian()
+    failed = 0
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        started = time.monotonic()
+        for release, (status, text) in zip(images, pool.map(guest.run, images.values())):
+            print(f"--- the kernel of {release}\n{text}")
+            cache.say(
+                f"The kernel of {release}: {'FAILED' if status else 'passed'}, {time.monotonic() - started:.0f} s"
+            )
+            failed += status != 0
+    return 1 if failed else 0
+
+
 def _named(names: list[str]) -> list[hosts.Host]:
     known = {host.name: host for host in hosts.known()}
     unknown = [name for name in names if name not in known]
@@ -94,8 +118,9 @@ def main() -> int:
         help="the inventory file to write (default: .cache/hosts.yml in the checkout)",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for function in (up, down, reboot, status, shell, check):
-        command = commands.add_parser(function.__name__, help=function.__doc__, description=function.__doc__)
+    for function in (up, down, reboot, status, shell, check, test_kernels):
+        name = function.__name__.replace("_", "-")
+        command = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
         command.set_defaults(function=function)
         if function is up:
             command.add_argument("--fleet", type=int, default=0, metavar="N", help="hosts beside those of the releases")
@@ -104,13 +129,15 @@ def main() -> int:
         elif function is shell:
             command.add_argument("name")
             command.add_argument("command", nargs="*", help="run this instead of a shell")
+        elif function is test_kernels:
+            command.add_argument("release", nargs="*", help=f"default: {' '.join(KERNELS)}")
     args = parser.parse_args()
     try:
-        args.function(args)
+        code: int | None = args.function(args)
     except cache.MissingError as missing:
         print(missing, file=sys.stderr)
         return 1
-    return 0
+    return code or 0
 
 
 if __name__ == "__main__":

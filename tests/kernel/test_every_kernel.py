@@ -1,0 +1,192 @@
+# Copyright (c) 2026, the userns.rootless authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What must hold on every kernel; `make test-kernels` runs it on old and new ones.
+
+What to expect is probed here, with the system calls themselves, and never taken from a version or from the library.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Run = Callable[..., dict[str, Any]]
+
+libc = ctypes.CDLL(None, use_errno=True)
+FD_NSFS_ROOT = -10003
+AT_EMPTY_PATH = 0x1000
+SIZE = 136
+LIMIT = Path("/proc/sys/user/max_user_namespaces")
+# In the file: the count of handles and, for each, room for 128 bytes; here written without the library.
+ROOM = 128
+
+
+def handle_of(pid: int, kind: str) -> bytes | None:
+    """The handle (size, type, payload) of a process's namespace; None where the kernel has none."""
+    handle = ctypes.create_string_buffer(struct.pack("Ii", ROOM, 0), SIZE)
+    mount_id = ctypes.c_int()
+    fd = os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY)
+    try:
+        if libc.name_to_handle_at(fd, b"", handle, ctypes.byref(mount_id), AT_EMPTY_PATH) == 0:
+            return handle.raw
+        assert ctypes.get_errno() == errno.EOPNOTSUPP
+        return None
+    finally:
+        os.close(fd)
+
+
+def opens(handle: bytes) -> bool:
+    fd = libc.open_by_handle_at(FD_NSFS_ROOT, ctypes.create_string_buffer(handle, SIZE), os.O_RDONLY)
+    if fd >= 0:
+        os.close(fd)
+    return fd >= 0
+
+
+def opens_as(user: Any, handle: bytes) -> bool:
+    """Whether the user itself can open a handle, tried where Podman tries it: outside the namespace."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setgroups([])
+            os.setresgid(user.gid, user.gid, user.gid)
+            os.setresuid(user.uid, user.uid, user.uid)
+            os._exit(0 if opens(handle) else 1)
+        finally:
+            os._exit(2)
+    answer = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert answer in (0, 1)
+    return answer == 0
+
+
+@pytest.fixture
+def handles(ns: Run, make_user: Callable[..., Any]) -> str:
+    """Who can open handles of namespaces on this kernel: `unsupported`, `root` or `user`."""
+    user = make_user()
+    handle = handle_of(ns(user)["pause_pid"], "user")
+    if handle is None or not opens(handle):
+        return "unsupported"
+    return "user" if opens_as(user, handle) else "root"
+
+
+def test_the_kernel_is_told_right(module: Run, handles: str, user: Any) -> None:
+    assert module("rootless_ns_info", users=[user.name])["kernel"]["nsfs_handles"] == handles
+
+
+def test_set_up_and_rejoin(module: Run, ns: Run, user: Any, expected_maps: Any, inodes: Any) -> None:
+    first = ns(user)
+    assert (first["action"], first["pinned"]) == ("created", True)
+    assert {kind: first[kind] for kind in ("uid_map", "gid_map")} == expected_maps(user)
+    assert (first["userns"], first["mntns"]) == inodes(first["pause_pid"])
+    pinned = [os.stat(user.pin / name).st_ino for name in ("user", "mnt")]
+    assert pinned == [first["userns"], first["mntns"]]
+    second = ns(user)
+    assert (second["action"], second["changed"]) == ("rejoined", False)
+    (entry,) = module("rootless_ns_info", users=[user.name])["namespaces"]
+    assert (entry["state"], entry["userns"], entry["drift"]) == ("alive", first["userns"], False)
+
+
+@pytest.mark.parametrize("who", ["root", "owner"])
+def test_the_pin_outlives_every_process(ns: Run, user: Any, inodes: Any, who: str) -> None:
+    first = ns(user)
+    user.kill_pause()
+    assert user.processes() == []
+    again = ns(user, as_user=user if who == "owner" else None)
+    assert (again["action"], again["userns"], again["mntns"]) == ("repaired", first["userns"], first["mntns"])
+    assert inodes(user.pause_pid()) == (first["userns"], first["mntns"])
+
+
+def test_handles_where_the_user_can_open_them_else_a_pause_process(ns: Run, user: Any, handles: str) -> None:
+    result = ns(user, env={"PODMAN_NO_PAUSE_PROCESS": "1"})
+    if handles == "user":
+        assert (result["action"], result["method"], result["pause_pid"]) == ("created", "handles", None)
+        assert user.processes() == []
+        assert user.handles_file.stat().st_size == 272
+    else:
+        assert (result["action"], result["method"]) == ("created", "pause")
+        assert "does not let the user open them" in result["msg"]
+        assert user.processes() == [result["pause_pid"]]
+        assert not user.handles_file.exists()
+    again = ns(user, env={"PODMAN_NO_PAUSE_PROCESS": "1"})
+    assert (again["action"], again["changed"], again["userns"]) == ("rejoined", False, result["userns"])
+
+
+def test_handles_or_nothing(ns: Run, user: Any, handles: str) -> None:
+    result = ns(user, method="handles")
+    if handles == "user":
+        assert (result["action"], result["method"]) == ("created", "handles")
+    else:
+        assert (result["action"], result["changed"]) == ("failed", False)
+        assert "method handles is of no use here" in result["msg"]
+        assert user.processes() == []
+
+
+@pytest.fixture
+def planted(ns: Run, user: Any, handles: str) -> dict[str, Any]:
+    """Handles of the user's live namespace, as a Podman on another kernel may have left them."""
+    made = ns(user)
+    packed = [handle_of(made["pause_pid"], kind) for kind in ("user", "mnt")]
+    if handles == "unsupported":
+        assert packed == [None, None]
+        pytest.skip("there are no handles on this kernel")
+    user.handles_file.write_bytes(b"".join(handle for handle in packed if handle))
+    os.chown(user.handles_file, user.uid, user.gid)
+    return made
+
+
+def test_what_the_owner_cannot_open_is_not_called_dead(
+    module: Run, ns: Run, user: Any, handles: str, planted: dict[str, Any]
+) -> None:
+    own = module("rootless_ns_info", as_user=user)["namespaces"][0]["verdicts"]["ns_handles"]["verdict"]
+    assert own == ("live" if handles == "user" else "unknown")
+    again = ns(user, as_user=user)
+    assert (again["action"], again["changed"], again["userns"]) == ("rejoined", False, planted["userns"])
+    assert user.handles_file.exists()
+
+
+def test_root_repairs_what_would_mislead_podman(
+    module: Run, ns: Run, user: Any, handles: str, planted: dict[str, Any]
+) -> None:
+    entry = module("rootless_ns_info", users=[user.name])["namespaces"][0]
+    assert entry["verdicts"]["ns_handles"]["verdict"] == "live"
+    assert entry["state"] == ("alive" if handles == "user" else "broken")
+    again = ns(user)
+    assert again["userns"] == planted["userns"]
+    assert again["changed"] is (handles != "user")
+    assert user.handles_file.exists() is (handles == "user")
+
+
+@pytest.fixture
+def no_user_namespaces(as_root: None) -> Iterator[None]:
+    before = LIMIT.read_text()
+    try:
+        LIMIT.write_text("0")
+    except PermissionError:
+        pytest.skip(f"may not write {LIMIT}: needs CAP_SYS_RESOURCE, which root of this machine lacks")
+    yield
+    LIMIT.write_text(before)
+
+
+@pytest.mark.alone
+def test_no_namespace_may_be_made(ns: Run, user: Any, no_user_namespaces: None) -> None:
+    result = ns(user)
+    assert (result["action"], result["changed"]) == ("failed", False)
+    assert "user.max_user_namespaces" in result["msg"]
+    assert user.processes() == []
+
+
+@pytest.mark.alone
+def test_what_is_pinned_needs_no_new_namespace(ns: Run, user: Any, request: pytest.FixtureRequest, inodes: Any) -> None:
+    first = ns(user)
+    user.kill_pause()
+    request.getfixturevalue("no_user_namespaces")
+    again = ns(user)
+    assert (again["action"], again["userns"]) == ("repaired", first["userns"])
+    assert inodes(user.pause_pid()) == (first["userns"], first["mntns"])
