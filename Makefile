@@ -24,6 +24,9 @@ test: setup ## all tests
 lint unit sanity units kernel molecule: setup ## one stage of the tests
 	@tools/test $@
 
+test-kernels: setup ## what must hold on every kernel, on Debian's oldest and newest
+	@tools/test kernels
+
 clean: ## remove everything that was built here
 	@rm -rf .venv .collections .ansible .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache tests/output .coverage* *.tar.gz
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
