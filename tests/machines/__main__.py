@@ -84,7 +84,8 @@ def test_kernels(args: argparse.Namespace) -> int:
     """Run the tests that must hold on every kernel in guests with the kernels of Debian releases, old and new."""
     reason = guest.why_not()
     if reason:
-        raise cache.MissingError(reason)
+        cache.say(f"SKIPPED kernels: {reason}")
+        return 0
     images = {}
     for release in args.release or KERNELS:
         images[release] = kernels.of(release)

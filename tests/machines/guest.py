@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import BinaryIO
 
 import ansible
 
@@ -48,6 +49,8 @@ sleep 60
 
 def why_not() -> str | None:
     """Why this machine cannot run guests; None if it can."""
+    if os.geteuid() != 0:
+        return "needs root, to make a root file system for guests"
     for tool, package in (("qemu-system-x86_64", "qemu-system-x86"), ("cpio", "cpio"), ("dpkg", "dpkg")):
         if shutil.which(tool) is None:
             return f"needs {tool} (Debian: apt-get install {package})"
@@ -72,20 +75,21 @@ def debian() -> Path:
                 raise cache.MissingError(f"no root file system for guests: {' '.join(result.stderr.split()[-40:])}")
             for name in ("var/lib/apt", "var/cache"):
                 shutil.rmtree(root / name, ignore_errors=True)
-            _archive(root, part)
+            with open(part, "wb") as archive:
+                _archive(root, archive)
 
     return cache.made("guest", (PACKAGES, UNWANTED), make)
 
 
-def _archive(root: Path, archive: Path) -> None:
+def _archive(root: Path, archive: BinaryIO) -> None:
     """Everything below a directory as a cpio archive, as the kernel unpacks it."""
-    with open(archive, "wb") as output:
-        command = "find . -print0 | cpio --null --create --format=newc --quiet"
-        subprocess.run(["sh", "-c", command], cwd=root, stdout=output, check=True)
+    archive.flush()
+    command = "find . -print0 | cpio --null --create --format=newc --quiet"
+    subprocess.run(["sh", "-c", command], cwd=root, stdout=archive, check=True)
 
 
-def _checkout(archive: Path) -> None:
-    """The archive of what is to be tested."""
+def _checkout(archive: BinaryIO) -> None:
+    """Append the archive of what is to be tested."""
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
         root.chmod(0o755)
@@ -110,16 +114,16 @@ def _checkout(archive: Path) -> None:
 
 def run(kernel: Path) -> tuple[int, str]:
     """Boot a kernel and run the tests on it: their exit code, and all that the guest printed."""
-    with tempfile.TemporaryDirectory(dir=cache.root()) as directory:
-        tests, initrd = Path(directory) / "tests.cpio", Path(directory) / "initrd"
-        _checkout(tests)
-        with open(initrd, "wb") as output:
-            for archive in (debian(), tests):
-                with open(archive, "rb") as file:
-                    shutil.copyfileobj(file, output, 1 << 20)
-        command = ["qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "1", "-m", "1536"]
+    # Neither a file nor a process stays, whatever becomes of us.
+    with open(os.memfd_create("initrd"), "wb") as initrd:
+        with open(debian(), "rb") as file:
+            shutil.copyfileobj(file, initrd, 1 << 20)
+        _checkout(initrd)
+        initrd.flush()
+        command = ["setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64"]
+        command += ["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "1", "-m", "1536"]
         command += ["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio"]
-        command += ["-kernel", str(kernel), "-initrd", str(initrd)]
+        command += ["-kernel", str(kernel), "-initrd", f"/proc/self/fd/{initrd.fileno()}"]
         command += ["-append", "console=ttyS0 quiet panic=-1 mitigations=off"]
         try:
             result = subprocess.run(
@@ -129,10 +133,10 @@ def run(kernel: Path) -> tuple[int, str]:
                 stderr=subprocess.STDOUT,
                 timeout=PATIENCE,
                 check=False,
-                env={**os.environ, "TMPDIR": directory},
+                pass_fds=[initrd.fileno()],
             )
         except subprocess.TimeoutExpired as expired:
             return 1, f"{(expired.stdout or b'').decode(errors='replace')}\nthe guest took longer than {PATIENCE} s"
-        text = result.stdout.decode(errors="replace").replace("\r", "")
-        _before, found, after = text.rpartition("guest: tests ended with ")
-        return (int(after.split()[0]), text) if found else (1, f"{text}\nthe guest ended before its tests")
+    text = result.stdout.decode(errors="replace").replace("\r", "")
+    _before, found, after = text.rpartition("guest: tests ended with ")
+    return (int(after.split()[0]), text) if found else (1, f"{text}\nthe guest ended before its tests")
