@@ -220,6 +220,10 @@ def _sweep() -> Iterator[None]:
     if os.geteuid() == 0:
         for user in _users_of_runs(lambda mark, pid: mark == _comment(os.getpid())):
             _remove(user)
+        with _lock("turn", fcntl.LOCK_EX):
+            if PINS.is_mount() and not any(PINS.iterdir()):
+                detach(PINS)
+                PINS.rmdir()
 
 
 @pytest.fixture(autouse=True)
