@@ -14,8 +14,9 @@ import pytest
 
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.accounts import Account, find_account
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.handles import Handles
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.host import Host
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.kernel import Syscalls
-from ansible_collections.userns.rootless.plugins.module_utils._rootless.namespaces import Host, Namespaces, Options
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.namespaces import Namespaces, Options
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.nsfs_support import nsfs_handles
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.processes import open_namespaces
 

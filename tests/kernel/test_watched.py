@@ -89,6 +89,7 @@ def test_the_pause_process_inherits_nothing(ns: Run, user: Any) -> None:
     variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     assert {variable.partition(b"=")[0] for variable in variables if variable} == {
         b"PATH",
+        b"XDG_RUNTIME_DIR",
         b"_PODMAN_PAUSE",
         b"_CONTAINERS_USERNS_CONFIGURED",
         b"_CONTAINERS_ROOTLESS_UID",

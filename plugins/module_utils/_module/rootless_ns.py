@@ -12,7 +12,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from .._rootless.errors import RootlessError
-from .._rootless.namespaces import Host, Namespaces, Options
+from .._rootless.host import Host
+from .._rootless.namespaces import Namespaces, Options
 from .._rootless.report import Report
 from .common import open_kernel, refuse_others, resolve, warn_of
 

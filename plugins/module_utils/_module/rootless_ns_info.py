@@ -13,9 +13,10 @@ from ansible.module_utils.basic import AnsibleModule
 
 from .._rootless.accounts import Account
 from .._rootless.errors import RootlessError
+from .._rootless.host import Host
 from .._rootless.idmap import IdMap, count_ids
 from .._rootless.kernel import Syscalls
-from .._rootless.namespaces import Host, Namespaces, Options
+from .._rootless.namespaces import Namespaces, Options
 from .._rootless.nsfs_support import nsfs_handles
 from .._rootless.report import Report
 from .._rootless.runtime_dir import may_have_state

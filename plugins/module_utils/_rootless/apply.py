@@ -33,6 +33,7 @@ from .plan import (
     WritePause,
 )
 from .processes import open_namespaces
+from .removal import Remover
 
 
 class RaceLostError(RootlessError):
@@ -43,10 +44,19 @@ class Applier:
     """Does one plan for one user. The state directory is locked by the agent."""
 
     def __init__(
-        self, agent: Agent, account: Account, *, syscalls: Syscalls, pins: PinStore, proc: str, method: str
+        self,
+        agent: Agent,
+        account: Account,
+        *,
+        remover: Remover,
+        syscalls: Syscalls,
+        pins: PinStore,
+        proc: str,
+        method: str,
     ) -> None:
         self._agent = agent
         self._account = account
+        self._remover = remover
         self._syscalls = syscalls
         self._pins = pins
         self._proc = proc
@@ -78,7 +88,7 @@ class Applier:
 
     def _do(self, step: Step, pair: NamespacePair | None, maps: IdMaps) -> NamespacePair | None:
         if isinstance(step, RemoveFile):
-            if not self._agent.call("remove", name=step.name, identity=step.identity):
+            if not self._remover.remove(step.name, verdict=step.verdict, identity=step.identity):
                 raise RaceLostError(f"{step.name} changed while it was looked at")
             self._lasting = True
         elif isinstance(step, Unpin):

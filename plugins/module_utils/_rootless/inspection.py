@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -104,6 +104,28 @@ class Inspector:
                 pair.close()
             raise
 
+    def judge_file(self, account: Account, name: str, file: Mapping[str, Any], *, ask: UserAsker) -> Finding:
+        """The verdict on one file as the user's child found it."""
+        look = _Look(account, ask, {})
+        judge = {pause.FILE_NAME: self._judge_pause, handles.FILE_NAME: self._judge_handles}[name]
+        try:
+            return judge(look, file)
+        finally:
+            for pair in look.pairs.values():
+                pair.close()
+
+    def pause_processes(
+        self, account: Account, *, ask: UserAsker
+    ) -> tuple[tuple[PauseProcess, ...], dict[int, tuple[int, ...]]]:
+        """All pause processes of a user, and the other processes by the user namespace they live in."""
+        look = _Look(account, ask, {})
+        try:
+            found, _monitors, inside = self._judge_processes(look, Finding())
+            return found, inside
+        finally:
+            for pair in look.pairs.values():
+                pair.close()
+
     def _judge(self, look: _Look, found: Mapping[str, Any]) -> UserState:
         files = found["files"]
         pin = self._judge_pin(look)
@@ -182,15 +204,15 @@ class Inspector:
             pid = pause.parse_pid(bytes.fromhex(file["content"]))
         except pause.PauseError as error:
             return Finding(GARBAGE, str(error), identity=identity)
-        verdict, evidence, namespace = self._judge_pid(look, pid)
-        return Finding(verdict, evidence, namespace, identity=identity, pid=pid)
+        return replace(self._judge_pid(look, pid), identity=identity, pid=pid)
 
-    def _judge_pid(self, look: _Look, pid: int) -> tuple[str, str, NamespaceId | None]:
+    def _judge_pid(self, look: _Look, pid: int) -> Finding:
         """Verdict on a PID that a user's file names; the PID is nothing but a claim."""
-        gone = f"no process {pid}"
+        gone = Finding(DEAD, f"no process {pid}")
         try:
             with processes.pinned_pid(self._syscalls, pid) as pidfd:
-                name = f"process {pid} ({processes.comm(self._proc, pid)})"
+                command = processes.comm(self._proc, pid)
+                name = f"process {pid} ({command})"
                 owner = processes.owner(self._proc, pid)
                 marks = look.ask.marks([pid]).get(pid)
                 pair = None
@@ -199,21 +221,25 @@ class Inspector:
                 if not processes.is_running(pidfd):
                     if pair is not None:
                         pair.close()
-                    return DEAD, gone, None
+                    return gone
         except OSError as error:
             # Some processes have no pidfd that we may open; a thread's ID has none (EINVAL, ENOENT from 6.15 on).
             if error.errno in (errno.ESRCH, errno.ENOENT):
-                return DEAD, gone, None
-            return RECYCLED, f"{pid} is not a process to look at: {error.strerror}", None
+                return gone
+            return Finding(RECYCLED, f"{pid} is not a process to look at: {error.strerror}")
+
+        def judged(verdict: str, evidence: str, namespace: NamespaceId | None = None) -> Finding:
+            return Finding(verdict, evidence, namespace, command=command, owner=owner)
+
         if pair is None:
             if marks is None and owner == look.account.uid:
-                return FOREIGN, f"{name} cannot be looked into from here", None
-            return RECYCLED, f"{name} of UID {owner} is not a pause process", None
+                return judged(FOREIGN, f"{name} cannot be looked into from here")
+            return judged(RECYCLED, f"{name} of UID {owner} is not a pause process")
         namespace = pair.id
         reason = self._keep(look, pair)
         if reason:
-            return FOREIGN, f"{name} of UID {owner} is a pause process, but {reason}", None
-        return LIVE, f"{name} in {namespace}", namespace
+            return judged(FOREIGN, f"{name} of UID {owner} is a pause process, but {reason}")
+        return judged(LIVE, f"{name} in {namespace}", namespace)
 
     def _judge_processes(
         self, look: _Look, pause_finding: Finding

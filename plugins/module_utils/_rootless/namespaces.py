@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 from .accounts import Account
 from .apply import Applier, RaceLostError, agent_maps
 from .as_user import Agent
 from .desired import DesiredMaps, IdMaps, MapDesigner
+from .each_user import each_user
 from .errors import RootlessError
+from .host import Host, Scene
 from .idmap import merge
-from .inspection import Inspection, Inspector, Marks
+from .inspection import Inspection
 from .kernel import Syscalls
 from .nsfs import NamespaceId
-from .parallel import map_forked
-from .pin import PinStore
 from .plan import (
     METHOD_HANDLES,
     METHOD_PAUSE,
@@ -30,10 +31,11 @@ from .plan import (
     plan_present,
     plan_recreate,
 )
-from .processes import ProcessTable, comm
+from .processes import comm
+from .removal import Remover
 from .report import Report, artefacts, predicted
+from .state import Finding
 from .subid import SubidRange, SubidSource, open_subids
-from .userside import UserSide
 
 AUTO = "auto"
 ON_DRIFT_REPORT = "report"
@@ -44,21 +46,6 @@ NO_PAUSE_VARIABLE = "PODMAN_NO_PAUSE_PROCESS"
 
 _ATTEMPTS = 5
 _NAMED_PROCESSES = 5
-# As many as surely fit into one message to a user's child.
-_PIDS_PER_CALL = 2000
-
-
-@dataclass(frozen=True)
-class Host:
-    """Where the system's parts are found. Tests give other places."""
-
-    proc: str = "/proc"
-    etc: str = "/etc"
-    run: str = "/run"
-    tmp: str = "/tmp"
-    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
-    # Seconds that a user's child may take for one step; somebody hostile can make it hang.
-    timeout: float = 30.0
 
 
 @dataclass(frozen=True)
@@ -86,32 +73,14 @@ class Namespaces:
         self.subids = subids if subids is not None else open_subids(etc=host.etc)
         self.available = IdMaps.read(host.proc, "self")
         self._designer = MapDesigner(self.subids, available=self.available, path=host.environment.get("PATH"))
-        self._pins = PinStore(syscalls, run=host.run, proc=host.proc)
-        self._inspector = self._scan()
-        self._owner_opens: bool | None = None
-
-    def _scan(self) -> Inspector:
-        table = ProcessTable.scan(self._syscalls, proc=self._host.proc)
-        return Inspector(self._syscalls, pins=self._pins, table=table, proc=self._host.proc)
+        self._scene = Scene(syscalls, host)
 
     def each(self, act: Callable[[Account], Report], accounts: Sequence[Account | Report]) -> list[Report]:
         """`act` (a method of this object) for every account, on all CPUs; results in the order asked.
 
         A report among the accounts stands for a user that could not be resolved, and stays as it is.
         """
-        real = [account for account in accounts if isinstance(account, Account)]
-        done = iter(zip(real, map_forked(act, real)))
-        reports = []
-        for account in accounts:
-            if isinstance(account, Report):
-                reports.append(account)
-                continue
-            asked, report = next(done)
-            if report is None:
-                report = Report(asked.name, asked)
-                report.fail("the process that worked on this user died before it could report; run again")
-            reports.append(report)
-        return reports
+        return each_user(act, accounts, blank=lambda account: Report(account.name, account))
 
     def present(self, account: Account) -> Report:
         """Set up or rejoin the user's namespace, and make every key open it."""
@@ -217,7 +186,7 @@ class Namespaces:
         agent.call("lock", make=True)
         for attempt in range(_ATTEMPTS):
             if attempt:
-                self._inspector = self._scan()
+                self._scene.rescan()
             with self._inspect(account, agent) as seen:
                 plan = self._decide(seen, wish, drifted)
                 applier = self._applier(agent, account, wish.method)
@@ -276,7 +245,7 @@ class Namespaces:
         agent.call("lock", make=False)
         for attempt in range(_ATTEMPTS):
             if attempt:
-                self._inspector = self._scan()
+                self._scene.rescan()
             with self._inspect(account, agent) as seen:
                 applier = self._applier(agent, account, METHOD_PAUSE)
                 try:
@@ -328,49 +297,31 @@ class Namespaces:
         return Wish(method, explicit=explicit, pin=self._options.pin, may_pin=_is_root())
 
     def _probe(self, agent: Agent) -> bool:
-        # The kernel's answer is the same for every unprivileged user.
-        if self._owner_opens is None:
-            self._owner_opens = bool(agent.call("probe_handles"))
-        return self._owner_opens
+        return self._scene.owner_opens_handles(agent)
 
     def _inspect(self, account: Account, agent: Agent) -> Inspection:
-        return self._inspector.inspect(account, agent.call("inspect"), ask=_AgentAsker(agent, self._probe))
+        return self._scene.inspector.inspect(account, agent.call("inspect"), ask=self._scene.asker(agent))
 
     def _join(self, seen: Inspection, agent: Agent) -> IdMaps | None:
         target = seen.state.target
         return agent_maps(agent, seen.pairs[target], proc=self._host.proc) if target else None
 
     def _applier(self, agent: Agent, account: Account, method: str) -> Applier:
-        return Applier(agent, account, syscalls=self._syscalls, pins=self._pins, proc=self._host.proc, method=method)
+        def judge(name: str, file: Mapping[str, Any]) -> Finding:
+            return self._scene.inspector.judge_file(account, name, file, ask=self._scene.asker(agent))
+
+        return Applier(
+            agent,
+            account,
+            remover=Remover(agent, judge),
+            syscalls=self._syscalls,
+            pins=self._scene.pins,
+            proc=self._host.proc,
+            method=method,
+        )
 
     def _agent(self, account: Account) -> Agent:
-        side = UserSide(
-            account,
-            syscalls=self._syscalls,
-            proc=self._host.proc,
-            run=self._host.run,
-            tmp=self._host.tmp,
-            environment=self._host.environment if account.is_self else {},
-        )
-        return Agent(account, side.operations(), syscalls=self._syscalls, timeout=self._host.timeout)
-
-
-class _AgentAsker:
-    """Asks a user's child (see `inspection.UserAsker`)."""
-
-    def __init__(self, agent: Agent, probe: Callable[[Agent], bool]) -> None:
-        self._agent = agent
-        self._probe = probe
-
-    def opens_handles(self) -> bool:
-        return self._probe(self._agent)
-
-    def marks(self, pids: Sequence[int]) -> dict[int, Marks]:
-        found: dict[int, Marks] = {}
-        for start in range(0, len(pids), _PIDS_PER_CALL):
-            answer = self._agent.call("marks", pids=list(pids[start : start + _PIDS_PER_CALL]))
-            found.update({pid: Marks(bool(pausing), bool(configured)) for pid, pausing, configured in answer})
-        return found
+        return self._scene.agent(account)
 
 
 def _is_root() -> bool:

@@ -56,14 +56,16 @@ def parse_pid(content: bytes) -> int:
     return int(content)
 
 
-def spawn(enter: Callable[[], None], *, uid: int, gid: int) -> int:
+def spawn(enter: Callable[[], None], *, uid: int, gid: int, runtime_dir: str) -> int:
     """Start a pause process in the namespaces that `enter` puts the child into; returns its PID.
 
+    Its environment tells, as that of Podman's does, below which runtime directory the file that names it lies.
     The caller is its parent: the PID stays valid until the caller exits. Raises `OSError` as `enter` or exec(3)
     met it.
     """
     environment = {
         "PATH": "/usr/bin:/bin",
+        "XDG_RUNTIME_DIR": runtime_dir,
         "_PODMAN_PAUSE": "1",
         "_CONTAINERS_USERNS_CONFIGURED": "done",
         "_CONTAINERS_ROOTLESS_UID": str(uid),

@@ -26,9 +26,10 @@ METHOD_PAUSE = "pause"
 
 @dataclass(frozen=True)
 class RemoveFile:
-    """Remove a file of the state directory if it is still the one that was judged."""
+    """Remove a file of the state directory if it is still the one that was judged, and the verdict still the same."""
 
     name: str
+    verdict: str
     identity: tuple[int, int]
     why: str
 
@@ -207,8 +208,11 @@ def plan_recreate(state: UserState, wish: Wish) -> Plan:
 
 
 def _remove_pause(state: UserState) -> RemoveFile:
-    return RemoveFile(pause.FILE_NAME, state.pause.identity or (0, 0), state.pause.evidence)
+    found = state.pause
+    return RemoveFile(pause.FILE_NAME, found.verdict, found.identity or (0, 0), found.evidence)
 
 
 def _remove_handles(state: UserState) -> RemoveFile:
-    return RemoveFile(handles.FILE_NAME, state.handles.identity or (0, 0), state.handles.evidence)
+    return RemoveFile(
+        handles.FILE_NAME, state.handles.verdict, state.handles.identity or (0, 0), state.handles.evidence
+    )

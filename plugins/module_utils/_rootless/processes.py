@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import select
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,6 +56,17 @@ def comm(proc: str, pid: int) -> str:
 def owner(proc: str, pid: int) -> int:
     """The effective UID of a process (0 for one that may not be dumped). Raises `OSError` when there is none."""
     return os.stat(f"{proc}/{pid}").st_uid
+
+
+def age(proc: str, pid: int) -> float:
+    """Seconds since a process was started; 0 for one that is gone."""
+    try:
+        with open(f"{proc}/{pid}/stat", "rb") as file:
+            # The name, in parentheses, may contain anything.
+            started = int(file.read().rpartition(b")")[2].split()[19])
+    except OSError:
+        return 0.0
+    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK"))
 
 
 @contextmanager
@@ -123,6 +135,10 @@ class ProcessTable:
                 namespaces[userns], ancestors[userns] = found
             namespaces[userns].pids.append(int(entry))
         return cls(namespaces, ancestors)
+
+    def owners(self) -> set[int]:
+        """The UIDs that own one of the user namespaces."""
+        return set(self._by_owner)
 
     def owned_by(self, uid: int, *, parent: int) -> list[UsernsProcesses]:
         """The user namespaces of `uid` that are direct children of the one with inode number `parent`."""

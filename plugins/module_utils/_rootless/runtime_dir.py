@@ -29,10 +29,50 @@ class RuntimeDirectory:
     path: str
     exists: bool
     warning: str | None = None
+    subdirectory: str = STATE_SUBDIRECTORY
 
     @property
     def state_dir(self) -> str:
-        return os.path.join(self.path, STATE_SUBDIRECTORY)
+        return os.path.join(self.path, self.subdirectory) if self.subdirectory else self.path
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A place where some Podman, of today or of long ago, may have left state; `subdirectory` is below `path`."""
+
+    path: str
+    subdirectory: str = STATE_SUBDIRECTORY
+
+    @property
+    def state_dir(self) -> str:
+        return os.path.join(self.path, self.subdirectory) if self.subdirectory else self.path
+
+
+def candidates(
+    uid: int, *, run: str = "/run", tmp: str = "/tmp", environment: Mapping[str, str] | None = None
+) -> list[Candidate]:
+    """Every runtime directory that Podman, also an older one, would use for a user, and whose name exists.
+
+    Safe for root: nothing is opened or followed.
+    """
+    environment = environment or {}
+    temporary = environment.get("TMPDIR") or tmp
+    paths = [
+        environment.get("XDG_RUNTIME_DIR", ""),
+        f"{run}/user/{uid}",
+        f"{temporary}/storage-run-{uid}",
+        f"{temporary}/podman-run-{uid}",
+    ]
+    return [Candidate(path) for path in dict.fromkeys(paths) if path and os.path.lexists(path)]
+
+
+def check_candidate(candidate: Candidate, uid: int) -> RuntimeDirectory:
+    """The candidate as a directory to look into. Raises `NoRuntimeDirectoryError` when Podman would not use it."""
+    # A state directory named by itself is checked when it is opened.
+    problem = _problem(candidate.path, uid) if candidate.subdirectory else None
+    if problem:
+        raise NoRuntimeDirectoryError(f"{problem}: Podman does not use it, and neither do we")
+    return RuntimeDirectory(candidate.path, exists=True, subdirectory=candidate.subdirectory)
 
 
 def find_runtime_directory(
@@ -72,7 +112,7 @@ def find_runtime_directory(
 
 def may_have_state(uid: int, *, run: str = "/run", tmp: str = "/tmp") -> bool:
     """Whether a runtime directory's name exists: safe for root, to choose which users are worth asking."""
-    return os.path.lexists(f"{run}/user/{uid}") or os.path.lexists(f"{tmp}/storage-run-{uid}")
+    return bool(candidates(uid, run=run, tmp=tmp))
 
 
 def _ignored(wrong: list[str]) -> str | None:

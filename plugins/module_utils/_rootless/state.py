@@ -34,7 +34,8 @@ NONE = "none"
 class Finding:
     """One key: its verdict, the evidence for it, and the namespace it opens if it is live.
 
-    `identity` is device and inode number of the file, `pid` what `pause.pid` says.
+    `identity` is device and inode number of the file, `pid` what `pause.pid` says; `command` and `owner` (a UID) are
+    of the process that has that PID.
     """
 
     verdict: str = MISSING
@@ -42,10 +43,17 @@ class Finding:
     namespace: NamespaceId | None = None
     identity: tuple[int, int] | None = None
     pid: int | None = None
+    command: str | None = None
+    owner: int | None = None
 
     @property
     def exists(self) -> bool:
         return self.verdict != MISSING
+
+
+# What only misleads Podman, and is removed once it was judged so again under the file's lock.
+STALE_PAUSE = frozenset({GARBAGE, DEAD, RECYCLED, FOREIGN})
+STALE_HANDLES = frozenset({CORRUPT, DEAD, FOREIGN})
 
 
 @dataclass(frozen=True)

@@ -49,13 +49,19 @@ class StateDir:
 
     def __init__(self, *, runtime_dir: str, subdirectory: str, uid: int, syscalls: Syscalls) -> None:
         """Raises `FileNotFoundError` when it does not exist, `StateDirError` when it must not be entered."""
-        self.path = os.path.join(runtime_dir, subdirectory)
+        self.path = os.path.join(runtime_dir, subdirectory).rstrip("/")
         self._uid = uid
         self._syscalls = syscalls
         self._locks: list[int] = []
-        self._fd = os.open(runtime_dir, _DIRECTORY)
+        self._claims: dict[str, int] = {}
+        try:
+            self._fd = os.open(runtime_dir, _DIRECTORY)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                raise StateDirError(f"{runtime_dir} is not a directory (a symbolic link is never followed)") from None
+            raise
         walked = runtime_dir
-        for part in subdirectory.split("/"):
+        for part in filter(None, subdirectory.split("/")):
             walked = os.path.join(walked, part)
             try:
                 fd = os.open(part, _DIRECTORY, dir_fd=self._fd)
@@ -80,8 +86,9 @@ class StateDir:
 
     def close(self) -> None:
         """Close the directory and with it every lock taken here."""
-        for fd in (*self._locks, self._fd):
+        for fd in (*self._claims.values(), *self._locks, self._fd):
             os.close(fd)
+        self._claims.clear()
         self._locks.clear()
 
     def read(self, name: str, *, limit: int) -> Artefact | None:
@@ -184,12 +191,38 @@ class StateDir:
                 except FileNotFoundError:
                     pass
 
-    def remove(self, name: str, identity: tuple[int, int], *, timeout: float) -> bool:
-        """Remove what was found under a name, under Podman's fcntl(2) write lock on it; False if it changed since.
+    def claim(self, name: str, identity: tuple[int, int], *, limit: int, timeout: float) -> Artefact | None:
+        """Take Podman's fcntl(2) write lock on a file and look at it again; None when it is another one by now.
+
+        The lock is held until `remove` or `release`. The file is read through the locked descriptor: closing any other
+        descriptor of it would give the lock away. What nobody can open cannot be locked either, and is only looked at.
+        Raises `StateDirError` when somebody else holds the lock for `timeout` seconds.
+        """
+        self.release(name)
+        fd = self._lock_file_itself(name, timeout=timeout)
+        if fd is None:
+            artefact = self.read(name, limit=limit)
+            return artefact if artefact and artefact.identity == identity else None
+        self._claims[name] = fd
+        status = os.fstat(fd)
+        if _identity(status) != identity or self._identity_of(name) != identity:
+            self.release(name)
+            return None
+        problem = self._problem(status, limit=limit)
+        content = None if problem else os.pread(fd, limit + 1, 0)
+        return Artefact(identity=identity, content=content, problem=problem)
+
+    def release(self, name: str) -> None:
+        """Let go of a claim, if there is one."""
+        fd = self._claims.pop(name, None)
+        if fd is not None:
+            os.close(fd)
+
+    def remove(self, name: str, identity: tuple[int, int]) -> bool:
+        """Remove what was claimed under a name; False if it is another file by now.
 
         Whatever kind of file it is, only the name goes. Raises `StateDirError` when it cannot be removed.
         """
-        lock_fd = self._lock_file_itself(name, timeout=timeout)
         try:
             status = os.stat(name, dir_fd=self._fd, follow_symlinks=False)
             if _identity(status) != identity:
@@ -203,9 +236,14 @@ class StateDir:
         except OSError as error:
             raise StateDirError(f"cannot remove {self.path}/{name}: {error.strerror}") from None
         finally:
-            if lock_fd is not None:
-                os.close(lock_fd)
+            self.release(name)
         return True
+
+    def _identity_of(self, name: str) -> tuple[int, int] | None:
+        try:
+            return _identity(os.stat(name, dir_fd=self._fd, follow_symlinks=False))
+        except FileNotFoundError:
+            return None
 
     def _lock_file_itself(self, name: str, *, timeout: float) -> int | None:
         try:

@@ -21,28 +21,49 @@ from .errors import RootlessError
 from .idmap import IdMapEntry
 from .kernel import CLONE_NEWNS, CLONE_NEWUSER, Syscalls
 from .map_writer import TOOL_PATH, write_maps
-from .runtime_dir import STATE_SUBDIRECTORY, RuntimeDirectory, find_runtime_directory, make_state_dir
-from .statedir import StateDir, StateDirError
+from .runtime_dir import (
+    Candidate,
+    NoRuntimeDirectoryError,
+    RuntimeDirectory,
+    check_candidate,
+    find_runtime_directory,
+    make_state_dir,
+)
+from .statedir import Artefact, StateDir, StateDirError
 
 # How long a lock of Podman's, or of somebody hostile, is waited for.
 LOCK_SECONDS = 10.0
 # How long a killed process may take to be gone, so that the next look does not count it.
 KILL_SECONDS = 2.0
 
+_MAX_PATH = 1024
+
+# The files we know, and how long they can be.
+_LIMITS = {pause.FILE_NAME: pause.FILE_LIMIT, handles.FILE_NAME: handles.FILE_SIZE}
+
 
 class UserSide:
     """The child's side of the conversation; every public method listed in `operations` is one operation."""
 
     def __init__(
-        self, account: Account, *, syscalls: Syscalls, proc: str, run: str, tmp: str, environment: Mapping[str, str]
+        self,
+        account: Account,
+        *,
+        syscalls: Syscalls,
+        proc: str,
+        run: str,
+        tmp: str,
+        environment: Mapping[str, str],
+        candidate: Candidate | None = None,
     ) -> None:
-        """`environment` is empty unless the caller acts for itself."""
+        """`environment` is empty unless the caller acts for itself; `candidate` stands for Podman's choice."""
         self._account = account
         self._syscalls = syscalls
         self._proc = proc
         self._run = run
         self._tmp = tmp
         self._environment = environment
+        self._candidate = candidate
         self._state_dir: StateDir | None = None
         self._started: set[int] = set()
 
@@ -50,11 +71,14 @@ class UserSide:
         return {
             "inspect": self.inspect,
             "marks": self.marks,
+            "runtime_directories": self.runtime_directories,
             "lock": self.lock,
             "create": self.create,
             "start_pause": self.start_pause,
             "discard": self.discard,
             "write": self.write,
+            "claim": self.claim,
+            "release": self.release,
             "remove": self.remove,
             "kill_pause": self.kill_pause,
             "probe_handles": self.probe_handles,
@@ -62,8 +86,13 @@ class UserSide:
         }
 
     def inspect(self) -> dict[str, Any]:
-        """Where the state is and what lies there, unjudged."""
-        directory = self._runtime_directory()
+        """Where the state is and what lies there, unjudged; `refused` tells why a candidate was not looked into."""
+        try:
+            directory = self._runtime_directory()
+        except NoRuntimeDirectoryError as error:
+            if self._candidate is None:
+                raise
+            return {"state_dir": self._candidate.state_dir, "warning": None, "files": {}, "refused": str(error)}
         found: dict[str, Any] = {"state_dir": directory.state_dir, "warning": directory.warning, "files": {}}
         if not directory.exists:
             return found
@@ -72,14 +101,10 @@ class UserSide:
         except FileNotFoundError:
             return found
         try:
-            for name, limit in ((pause.FILE_NAME, pause.FILE_LIMIT), (handles.FILE_NAME, handles.FILE_SIZE)):
+            for name, limit in _LIMITS.items():
                 artefact = state_dir.read(name, limit=limit)
                 if artefact is not None:
-                    found["files"][name] = {
-                        "identity": artefact.identity,
-                        "content": None if artefact.content is None else artefact.content.hex(),
-                        "problem": artefact.problem,
-                    }
+                    found["files"][name] = _as_found(artefact)
         finally:
             if state_dir is not self._state_dir:
                 state_dir.close()
@@ -96,6 +121,18 @@ class UserSide:
             pausing = bool(variables.get(processes.PAUSE_VARIABLE))
             found.append([pid, int(pausing), int(bool(variables.get(processes.CONFIGURED_VARIABLE)))])
         return found
+
+    def runtime_directories(self, *, pids: list[int]) -> list[str]:
+        """The runtime directories that processes were started with, where they name one that can be read."""
+        found = set()
+        for pid in pids:
+            try:
+                value = os.fsdecode(processes.environ(self._proc, pid).get(b"XDG_RUNTIME_DIR", b""))
+            except OSError:
+                continue
+            if value.startswith("/") and len(value) <= _MAX_PATH:
+                found.add(value.rstrip("/"))
+        return sorted(found)
 
     def lock(self, *, make: bool) -> bool:
         """Lock the state directory until the child ends; False when there is none and it is not to be made."""
@@ -146,9 +183,19 @@ class UserSide:
         except OSError as error:
             raise StateDirError(f"cannot write {self._locked().path}/{name}: {error.strerror}") from None
 
+    def claim(self, *, name: str, identity: list[int]) -> dict[str, Any] | None:
+        """Lock the file that was seen under this name and look again; None when it is another one by now."""
+        state_dir = self._locked()
+        artefact = state_dir.claim(name, (identity[0], identity[1]), limit=_LIMITS[name], timeout=LOCK_SECONDS)
+        return _as_found(artefact) if artefact else None
+
+    def release(self, *, name: str) -> None:
+        """Let go of a claim."""
+        self._locked().release(name)
+
     def remove(self, *, name: str, identity: list[int]) -> bool:
-        """Remove the file that was seen under this name; False when it is another one by now."""
-        return self._locked().remove(name, (identity[0], identity[1]), timeout=LOCK_SECONDS)
+        """Remove the file that was claimed; False when it is another one by now."""
+        return self._locked().remove(name, (identity[0], identity[1]))
 
     def kill_pause(self, *, pid: int, userns: int) -> bool:
         """End a pause process of the user; False when the PID is not (or no longer) one in that user namespace."""
@@ -217,19 +264,22 @@ class UserSide:
 
     def _spawn(self, enter: Any) -> int:
         try:
-            pid = pause.spawn(enter, uid=self._account.uid, gid=self._account.gid)
+            runtime_dir = self._runtime_directory().path
+            pid = pause.spawn(enter, uid=self._account.uid, gid=self._account.gid, runtime_dir=runtime_dir)
         except OSError as error:
             raise RootlessError(_why_no_namespace(error, self._account)) from None
         self._started.add(pid)
         return pid
 
     def _runtime_directory(self) -> RuntimeDirectory:
+        if self._candidate is not None:
+            return check_candidate(self._candidate, self._account.uid)
         return find_runtime_directory(self._account.uid, run=self._run, tmp=self._tmp, environment=self._environment)
 
     def _open(self, directory: RuntimeDirectory) -> StateDir:
         return StateDir(
             runtime_dir=directory.path,
-            subdirectory=STATE_SUBDIRECTORY,
+            subdirectory=directory.subdirectory,
             uid=self._account.uid,
             syscalls=self._syscalls,
         )
@@ -238,6 +288,14 @@ class UserSide:
         if self._state_dir is None:
             raise RootlessError("internal error: the state directory is changed without its lock")
         return self._state_dir
+
+
+def _as_found(artefact: Artefact) -> dict[str, Any]:
+    return {
+        "identity": artefact.identity,
+        "content": None if artefact.content is None else artefact.content.hex(),
+        "problem": artefact.problem,
+    }
 
 
 def _why_no_namespace(error: OSError, account: Account) -> str:

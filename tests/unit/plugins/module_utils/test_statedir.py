@@ -89,7 +89,7 @@ def test_what_is_not_read(path: Path, state_dir: StateDir, plant: Callable[[Path
     assert found is not None
     assert found.content is None
     assert told in str(found.problem)
-    assert state_dir.remove("pause.pid", found.identity, timeout=1)
+    assert state_dir.remove("pause.pid", found.identity)
     assert not os.path.lexists(path / "pause.pid")
 
 
@@ -149,9 +149,9 @@ def test_remove_spares_what_has_changed(path: Path, state_dir: StateDir) -> None
     assert found is not None
     (path / "new").write_bytes(b"2")
     (path / "new").replace(path / "pause.pid")
-    assert not state_dir.remove("pause.pid", found.identity, timeout=1)
+    assert not state_dir.remove("pause.pid", found.identity)
     assert (path / "pause.pid").read_bytes() == b"2"
-    assert not state_dir.remove("gone", found.identity, timeout=1)
+    assert not state_dir.remove("gone", found.identity)
 
 
 def test_a_directory_with_content_cannot_be_removed(path: Path, state_dir: StateDir) -> None:
@@ -159,7 +159,7 @@ def test_a_directory_with_content_cannot_be_removed(path: Path, state_dir: State
     found = state_dir.read("pause.pid", limit=11)
     assert found is not None
     with pytest.raises(StateDirError, match=r"cannot remove .*pause\.pid"):
-        state_dir.remove("pause.pid", found.identity, timeout=1)
+        state_dir.remove("pause.pid", found.identity)
 
 
 HOLD = """
@@ -176,7 +176,34 @@ def take_lock(state_dir: StateDir, identity: tuple[int, int]) -> None:
 
 
 def take_file(state_dir: StateDir, identity: tuple[int, int]) -> None:
-    assert state_dir.remove("pause.pid", identity, timeout=0.05)
+    assert state_dir.claim("pause.pid", identity, limit=11, timeout=0.05)
+    assert state_dir.remove("pause.pid", identity)
+
+
+def test_a_claim_shows_what_is_there_now(path: Path, state_dir: StateDir) -> None:
+    (path / "pause.pid").write_bytes(b"1")
+    found = state_dir.read("pause.pid", limit=11)
+    assert found is not None
+    (path / "pause.pid").write_bytes(b"22")
+    claimed = state_dir.claim("pause.pid", found.identity, limit=11, timeout=1)
+    assert claimed is not None
+    assert claimed.content == b"22"
+    (path / "new").write_bytes(b"3")
+    (path / "new").replace(path / "pause.pid")
+    assert state_dir.claim("pause.pid", found.identity, limit=11, timeout=1) is None
+    assert not state_dir.remove("pause.pid", found.identity)
+
+
+def test_a_claim_keeps_others_out(path: Path, state_dir: StateDir) -> None:
+    (path / "pause.pid").write_bytes(b"1")
+    found = state_dir.read("pause.pid", limit=11)
+    assert found is not None
+    state_dir.claim("pause.pid", found.identity, limit=11, timeout=1)
+    take = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'a'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+    command = [sys.executable, "-c", take, str(path / "pause.pid")]
+    assert subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode == 1
+    state_dir.release("pause.pid")
+    assert subprocess.run(command, check=False).returncode == 0
 
 
 @pytest.mark.parametrize(("name", "how", "take"), [("lock", "flock", take_lock), ("pause.pid", "fcntl", take_file)])

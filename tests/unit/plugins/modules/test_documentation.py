@@ -13,7 +13,14 @@ from typing import Any
 import pytest
 import yaml
 
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.cleaning import (
+    Cleaning,
+    FileOutcome,
+    OrphanOutcome,
+)
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.nsfs import NamespaceId
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.report import Report
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.state import Finding, PauseProcess
 
 PACKAGE = "ansible_collections.userns.rootless.plugins"
 MODULES = sorted(path.stem for path in (Path(__file__).parents[4] / "plugins/modules").glob("*.py"))
@@ -43,13 +50,25 @@ def test_examples_use_documented_options(name: str) -> None:
                 assert (arguments or {}).keys() <= options.keys()
 
 
+def given_by(name: str) -> dict[str, Any]:
+    """An entry as a module returns it, under the name of the list it is in."""
+    if name == "rootless_pause":
+        orphan = OrphanOutcome(PauseProcess(1, NamespaceId(2, 3)), "sleep", 4.0)
+        files = [FileOutcome("/run/user/1/libpod/tmp/pause.pid", "pause.pid", Finding())]
+        return {"users": Cleaning("alice", files=files, orphans=[orphan]).as_dict()}
+    report = Report("alice")
+    return {"namespaces": {**report.as_dict(), **(report.verdicts() if name.endswith("_info") else {})}}
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_entries_are_documented(name: str) -> None:
-    documented = yaml.safe_load(load(name).RETURN)["namespaces"]["contains"].keys()
-    report = Report("alice")
-    given = {**report.as_dict(), **(report.verdicts() if name.endswith("_info") else {})}
-    assert documented == given.keys()
+    ((key, given),) = given_by(name).items()
+    documented = yaml.safe_load(load(name).RETURN)[key]["contains"]
+    assert documented.keys() == given.keys()
     assert json.dumps(given)
+    for field, value in given.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            assert documented[field]["contains"].keys() == value[0].keys()
 
 
 def test_action_group_names_all_modules() -> None:

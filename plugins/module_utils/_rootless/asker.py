@@ -1,0 +1,40 @@
+# Copyright (c) 2026, the userns.rootless authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Questions to a user's child, a bounded number of processes at a time (see `inspection.UserAsker`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from .as_user import Agent
+from .inspection import Marks
+
+# As many as surely fit into one message to a user's child.
+_PIDS_PER_CALL = 2000
+_PATHS_PER_CALL = 16
+
+
+class AgentAsker:
+    """Asks an agent; whether the user can open handles is asked through `probe`, which may know the answer already."""
+
+    def __init__(self, agent: Agent, probe: Callable[[Agent], bool]) -> None:
+        self._agent = agent
+        self._probe = probe
+
+    def opens_handles(self) -> bool:
+        return self._probe(self._agent)
+
+    def marks(self, pids: Sequence[int]) -> dict[int, Marks]:
+        found: dict[int, Marks] = {}
+        for start in range(0, len(pids), _PIDS_PER_CALL):
+            answer = self._agent.call("marks", pids=list(pids[start : start + _PIDS_PER_CALL]))
+            found.update({pid: Marks(bool(pausing), bool(configured)) for pid, pausing, configured in answer})
+        return found
+
+    def runtime_directories(self, pids: Sequence[int]) -> set[str]:
+        """The runtime directories that processes were started with; processes that cannot be read are left out."""
+        found: set[str] = set()
+        for start in range(0, len(pids), _PATHS_PER_CALL):
+            found.update(self._agent.call("runtime_directories", pids=list(pids[start : start + _PATHS_PER_CALL])))
+        return found

@@ -1,0 +1,336 @@
+# Copyright (c) 2026, the userns.rootless authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Clean what crashes leave: stale `pause.pid` and `ns_handles` in every place where one may lie, and orphans.
+
+Only what misleads Podman goes, each file by the removal protocol; what is alive, or cannot be judged, stays.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import handles, pause, processes
+from .accounts import Account
+from .as_user import Agent
+from .errors import RootlessError
+from .host import Host, Scene
+from .kernel import Syscalls
+from .removal import Remover
+from .runtime_dir import Candidate, candidates
+from .state import (
+    LIVE,
+    STALE_HANDLES,
+    STALE_PAUSE,
+    UNKNOWN,
+    Finding,
+    PauseProcess,
+    UserState,
+)
+from .statedir import StateDirError
+
+CLEANED = "cleaned"
+NO_ACTION = "none"
+FAILED = "failed"
+
+REMOVED = "removed"
+REAPED = "reaped"
+LEFT = "left"
+
+# Podman starts its pause process before it writes pause.pid, under no lock: who is younger may be in between.
+ORPHAN_SECONDS = 10.0
+# More runtime directories than one user has for a good reason.
+_MAX_PLACES = 50
+
+
+@dataclass(frozen=True)
+class CleaningOptions:
+    """What is asked for every user alike. `state_dir`: look here, instead of wherever state may lie."""
+
+    orphans: bool = False
+    state_dir: str | None = None
+    check: bool = False
+
+
+@dataclass
+class FileOutcome:
+    """One file: its verdict, and what became of it. `why` it was left."""
+
+    path: str
+    name: str
+    finding: Finding
+    action: str = LEFT
+    why: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        namespace = self.finding.namespace
+        return {
+            "path": self.path,
+            "verdict": self.finding.verdict,
+            "evidence": self.finding.evidence,
+            "pid": self.finding.pid,
+            "command": self.finding.command,
+            "owner": self.finding.owner,
+            "userns": namespace.userns if namespace else None,
+            "mntns": namespace.mntns if namespace else None,
+            "action": self.action,
+            "why": self.why,
+        }
+
+
+@dataclass
+class OrphanOutcome:
+    """One pause process that no file names, and what became of it."""
+
+    process: PauseProcess
+    command: str
+    age: float
+    action: str = LEFT
+    why: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "pid": self.process.pid,
+            "command": self.command,
+            "age": round(self.age, 1),
+            "userns": self.process.namespace.userns,
+            "mntns": self.process.namespace.mntns,
+            "action": self.action,
+            "why": self.why,
+        }
+
+
+@dataclass
+class Cleaning:
+    """The outcome for one user. `problems`: places that were not looked into, with the reason."""
+
+    user: str
+    account: Account | None = None
+    files: list[FileOutcome] = field(default_factory=list)
+    orphans: list[OrphanOutcome] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    pin: Finding = field(default_factory=Finding)
+    messages: list[str] = field(default_factory=list)
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.messages)
+
+    @property
+    def removed(self) -> list[str]:
+        return [file.path for file in self.files if file.action == REMOVED]
+
+    @property
+    def reaped(self) -> list[int]:
+        return [orphan.process.pid for orphan in self.orphans if orphan.action == REAPED]
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.removed or self.reaped)
+
+    def fail(self, message: str) -> None:
+        self.messages.append(message)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The entry as the module returns it."""
+        done = CLEANED if self.changed else NO_ACTION
+        return {
+            "user": self.account.name if self.account else self.user,
+            "uid": self.account.uid if self.account else None,
+            "action": FAILED if self.failed else done,
+            "files": [file.as_dict() for file in self.files],
+            "orphans": [orphan.as_dict() for orphan in self.orphans],
+            "pin": {"verdict": self.pin.verdict, "evidence": self.pin.evidence},
+            "removed": self.removed,
+            "reaped": self.reaped,
+            "problems": self.problems,
+            "msg": "; ".join([*self.messages, *self.problems]),
+        }
+
+
+class Cleaner:
+    """All users of one call."""
+
+    def __init__(self, syscalls: Syscalls, *, host: Host, options: CleaningOptions) -> None:
+        self._scene = Scene(syscalls, host)
+        self._options = options
+
+    def owners_of_namespaces(self) -> set[int]:
+        """The UIDs that own a user namespace now: they may have orphans even where no file is left."""
+        return self._scene.table.owners()
+
+    def clean(self, account: Account) -> Cleaning:
+        """Judge every file and every orphan of a user; remove and reap what is stale."""
+        outcome = Cleaning(account.name, account)
+        pausing, inside = self._pause_processes(account, outcome)
+        states = []
+        for place, asked in self._places(account, pausing, outcome):
+            try:
+                states.append(self._clean_place(account, place, outcome, asked=asked))
+            except (RootlessError, OSError) as error:
+                outcome.fail(_said(error, place))
+        if pausing:
+            try:
+                self._judge_orphans(account, pausing, inside, states, outcome)
+            except (RootlessError, OSError) as error:
+                outcome.fail(f"orphans: {_said(error)}")
+        return outcome
+
+    def _pause_processes(
+        self, account: Account, outcome: Cleaning
+    ) -> tuple[tuple[PauseProcess, ...], dict[int, tuple[int, ...]]]:
+        if account.uid not in self._scene.table.owners():
+            return (), {}
+        try:
+            with self._scene.agent(account) as agent:
+                return self._scene.inspector.pause_processes(account, ask=self._scene.asker(agent))
+        except (RootlessError, OSError) as error:
+            outcome.fail(f"orphans: {_said(error)}")
+            return (), {}
+
+    def _places(
+        self, account: Account, pausing: tuple[PauseProcess, ...], outcome: Cleaning
+    ) -> list[tuple[Candidate, bool]]:
+        """Where state of the user may lie, and whether it was asked to clean there."""
+        asked = self._options.state_dir
+        places = dict.fromkeys(self._candidates(account), asked is None)
+        # A Podman with a runtime directory of its own: its pause processes tell.
+        own = self._runtime_directories(account, pausing)
+        if len(own) > _MAX_PLACES:
+            outcome.problems.append(f"{len(own)} runtime directories are in use: only {_MAX_PLACES} were looked at")
+        for path in sorted(own)[:_MAX_PLACES]:
+            if os.path.lexists(path):
+                places.setdefault(Candidate(path), asked is None)
+        if asked is not None:
+            places = {place: False for place in places if place.state_dir != asked.rstrip("/")}
+            places[Candidate(asked, subdirectory="")] = True
+        return list(places.items())
+
+    def _candidates(self, account: Account) -> list[Candidate]:
+        host = self._scene.host
+        return candidates(account.uid, run=host.run, tmp=host.tmp, environment=host.environment_of(account))
+
+    def _runtime_directories(self, account: Account, pausing: tuple[PauseProcess, ...]) -> set[str]:
+        pids = [process.pid for process in pausing]
+        if not pids:
+            return set()
+        with self._scene.agent(account) as agent:
+            return self._scene.asker(agent).runtime_directories(pids)
+
+    def _clean_place(self, account: Account, place: Candidate, outcome: Cleaning, *, asked: bool) -> UserState:
+        with self._scene.agent(account, place) as agent:
+            state, files = self._judge(account, agent, outcome)
+            outcome.pin = state.pin
+            if not asked:
+                return state
+            stale = [file for file in files if _is_stale(file)]
+            if self._options.check:
+                for file in stale:
+                    file.action = REMOVED
+            elif stale and agent.call("lock", make=False):
+                remover = self._remover(account, agent)
+                for file in stale:
+                    self._remove(file, remover, outcome)
+        outcome.files += files
+        return state
+
+    def _judge(self, account: Account, agent: Agent, outcome: Cleaning) -> tuple[UserState, list[FileOutcome]]:
+        found = agent.call("inspect")
+        outcome.problems += [found["refused"]] if "refused" in found else []
+        with self._scene.inspector.inspect(account, found, ask=self._scene.asker(agent)) as seen:
+            state = seen.state
+        files = []
+        for name, finding in ((pause.FILE_NAME, state.pause), (handles.FILE_NAME, state.handles)):
+            if finding.exists:
+                why = _why_left(state, finding)
+                files.append(FileOutcome(os.path.join(state.state_dir, name), name, finding, why=why))
+        return state, files
+
+    def _remover(self, account: Account, agent: Agent) -> Remover:
+        def judge(name: str, file: Mapping[str, Any]) -> Finding:
+            return self._scene.inspector.judge_file(account, name, file, ask=self._scene.asker(agent))
+
+        return Remover(agent, judge)
+
+    def _remove(self, file: FileOutcome, remover: Remover, outcome: Cleaning) -> None:
+        identity = file.finding.identity or (0, 0)
+        try:
+            if remover.remove(file.name, verdict=file.finding.verdict, identity=identity):
+                file.action = REMOVED
+            else:
+                file.why = "it changed while it was looked at"
+        except (StateDirError, RootlessError, OSError) as error:
+            file.why = _said(error)
+            outcome.fail(file.why)
+
+    def _judge_orphans(
+        self,
+        account: Account,
+        pausing: tuple[PauseProcess, ...],
+        inside: Mapping[int, tuple[int, ...]],
+        states: list[UserState],
+        outcome: Cleaning,
+    ) -> None:
+        named = {state.pause.pid for state in states if state.pause.verdict == LIVE}
+        keyed = {state.handles.namespace for state in states if state.handles.verdict == LIVE}
+        for process in pausing:
+            orphan = self._describe(process)
+            # What has ended meanwhile has no age any more.
+            if process.pid in named or not orphan.age:
+                continue
+            outcome.orphans.append(orphan)
+            others = inside.get(process.namespace.userns, ())
+            if not self._options.orphans:
+                orphan.why = "orphans are only reported (orphans: false)"
+            elif orphan.age < ORPHAN_SECONDS:
+                orphan.why = f"it is younger than {ORPHAN_SECONDS:g} s: its PID may be about to be written to a file"
+            elif others:
+                orphan.why = f"{len(others)} other process(es) live in its namespace"
+            elif process.namespace in keyed and process.namespace != outcome.pin.namespace:
+                orphan.why = "nothing else keeps alive the namespace that ns_handles opens"
+            elif self._options.check or self._reap(account, process):
+                orphan.action = REAPED
+            else:
+                orphan.why = "it changed while it was looked at"
+
+    def _describe(self, process: PauseProcess) -> OrphanOutcome:
+        proc = self._scene.host.proc
+        return OrphanOutcome(process, processes.comm(proc, process.pid), processes.age(proc, process.pid))
+
+    def _reap(self, account: Account, process: PauseProcess) -> bool:
+        """End it, unless a file names it by now."""
+        own = {Candidate(path) for path in self._runtime_directories(account, (process,)) if os.path.lexists(path)}
+        for place in {*self._candidates(account), *own}:
+            with self._scene.agent(account, place) as agent:
+                try:
+                    file = agent.call("inspect")["files"].get(pause.FILE_NAME)
+                except RootlessError:
+                    continue
+            if file and file["content"] == str(process.pid).encode().hex():
+                return False
+        with self._scene.agent(account) as agent:
+            return bool(agent.call("kill_pause", pid=process.pid, userns=process.namespace.userns))
+
+
+def _is_stale(file: FileOutcome) -> bool:
+    return file.finding.verdict in (STALE_PAUSE if file.name == pause.FILE_NAME else STALE_HANDLES)
+
+
+def _why_left(state: UserState, finding: Finding) -> str:
+    if finding.verdict == UNKNOWN:
+        return f"it may be alive: {finding.evidence}"
+    if finding.verdict != LIVE:
+        return ""
+    if finding is state.handles and state.owner_opens_handles is False:
+        return "it is alive, but this kernel lets only root open it and Podman fails: rootless_ns repairs that"
+    return "it is alive"
+
+
+def _said(error: Exception, place: Candidate | None = None) -> str:
+    if isinstance(error, OSError):
+        path = error.filename or (place.state_dir if place else None)
+        return f"{path}: {error.strerror}" if path else str(error.strerror or error)
+    return str(error)

@@ -1,0 +1,203 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the userns.rootless authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: rootless_pause
+short_description: Remove stale pause.pid and ns_handles files, and reap orphan pause processes
+version_added: 1.0.0
+description:
+  - After a reboot, a killed job or a recycled PID, what is left in a user's state directory misleads Podman or breaks it.
+    This module finds such files, says what they are, and removes those that only mislead.
+  - It looks wherever a Podman may have left state, C(/run/user/UID), C(storage-run-UID) and C(podman-run-UID) in the temporary
+    directory, and the runtime directories that the user's pause processes were started with.
+  - Whatever is alive stays, and so does what cannot be judged. A file is judged a second time under Podman's own lock, right
+    before it goes; if the file or the verdict is another one by then, it stays.
+  - Namespaces are not set up, rejoined or repaired. That is what M(userns.rootless.rootless_ns) does.
+author:
+  - The userns.rootless authors (@userns-rootless)
+extends_documentation_fragment:
+  - userns.rootless.attributes
+  - userns.rootless.attributes.actiongroup
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+    details:
+      - Shows the files and orphans of each changed user before and after.
+  idempotent:
+    support: full
+  platform:
+    platforms: linux
+    support: full
+options:
+  users:
+    description:
+      - Names or UIDs of the users to clean for.
+      - The default is the user that the task runs as. As root it is every user with a runtime directory or a namespace.
+    type: list
+    elements: str
+  orphans:
+    description:
+      - Whether to end orphans, the user's pause processes that no C(pause.pid) names. They are reported in any case.
+      - An orphan stays when other processes live in its namespace, when it alone keeps alive what C(ns_handles) opens, and in
+        the first ten seconds of its life, since whoever started it may not have written its PID yet.
+    type: bool
+    default: false
+  state_dir:
+    description:
+      - The directory that holds C(pause.pid) and C(ns_handles), where Podman was given one of its own. Only this one is
+        cleaned then, and O(users) must name exactly one user.
+    type: path
+seealso:
+  - module: userns.rootless.rootless_ns
+  - module: userns.rootless.rootless_ns_info
+"""
+
+EXAMPLES = r"""
+- name: Remove what misleads Podman, for everybody
+  become: true
+  userns.rootless.rootless_pause:
+
+- name: See what would be removed, and reap orphans too
+  become: true
+  userns.rootless.rootless_pause:
+    orphans: true
+  check_mode: true
+  diff: true
+
+- name: Clean up after one's own killed jobs
+  userns.rootless.rootless_pause:
+    orphans: true
+"""
+
+RETURN = r"""
+removed:
+  description: The paths of all files that were removed.
+  returned: always
+  type: list
+  elements: str
+  sample:
+    - /run/user/1000/libpod/tmp/pause.pid
+reaped:
+  description: The PIDs of all orphans that were ended.
+  returned: always
+  type: list
+  elements: int
+users:
+  description: One entry per user, in the order of O(users).
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    user:
+      description: The user's name, or what was asked for if there is no such user.
+      type: str
+    uid:
+      description: The user's UID, V(null) if there is no such user.
+      type: int
+    action:
+      description: V(cleaned), V(none) when there was nothing to remove, or V(failed).
+      type: str
+    files:
+      description: Every file that was found.
+      type: list
+      elements: dict
+      contains:
+        path:
+          description: Where it is.
+          type: str
+        verdict:
+          description:
+            - For C(pause.pid) V(garbage), V(dead), V(recycled), V(foreign) or V(live).
+            - For C(ns_handles) V(corrupt), V(dead), V(foreign), V(unknown) or V(live). V(unknown) means that this kernel does
+              not let the caller look.
+          type: str
+        evidence:
+          description: What the verdict rests on.
+          type: str
+          sample: process 4711 (sshd) of UID 0 is not a pause process
+        pid:
+          description: The PID in C(pause.pid). V(null) where there is none.
+          type: int
+        command:
+          description: The name of the process with that PID. V(null) where there is none.
+          type: str
+        owner:
+          description: The UID that process runs as. V(null) where there is none.
+          type: int
+        userns:
+          description: Inode number of the user namespace that the file opens, if it is the user's.
+          type: int
+        mntns:
+          description: Inode number of the mount namespace likewise.
+          type: int
+        action:
+          description: V(removed) or V(left).
+          type: str
+        why:
+          description: Why it was left.
+          type: str
+    orphans:
+      description: The user's pause processes that no C(pause.pid) names.
+      type: list
+      elements: dict
+      contains:
+        pid:
+          description: Its PID.
+          type: int
+        command:
+          description: Its name.
+          type: str
+        age:
+          description: Seconds since it was started.
+          type: float
+        userns:
+          description: Inode number of its user namespace.
+          type: int
+        mntns:
+          description: Inode number of its mount namespace.
+          type: int
+        action:
+          description: V(reaped) or V(left).
+          type: str
+        why:
+          description: Why it was left.
+          type: str
+    pin:
+      description: The verdict on the pin, V(missing), V(foreign) or V(live), and the evidence. It is never removed by this module.
+      type: dict
+      sample:
+        verdict: missing
+        evidence: ""
+    removed:
+      description: The paths of this user's files that were removed.
+      type: list
+      elements: str
+    reaped:
+      description: The PIDs of this user's orphans that were ended.
+      type: list
+      elements: int
+    problems:
+      description: Places that were not looked into, with the reason.
+      type: list
+      elements: str
+    msg:
+      description: What an operator should know. Empty when there is nothing to say.
+      type: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.userns.rootless.plugins.module_utils._module.rootless_pause import ARGUMENT_SPEC, run
+
+
+def main() -> None:
+    run(AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True))
+
+
+if __name__ == "__main__":
+    main()
