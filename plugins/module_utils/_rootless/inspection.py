@@ -140,6 +140,7 @@ class Inspector:
             pause=pause_finding,
             handles=handles_finding,
             pin=pin,
+            pin_left=not pin.exists and os.geteuid() == 0 and self._pins.is_left(look.account.uid),
             orphans=orphans,
             monitors=monitors,
             processes=inside,
@@ -284,8 +285,12 @@ class Inspector:
         return None if self._keep(look, pair) else namespace
 
     def _is_mapped(self, pid: int) -> bool:
-        try:
-            with open(f"{self._proc}/{pid}/uid_map", encoding="ascii") as file:
-                return bool(file.read())
-        except OSError:
-            return False
+        """Both maps: a run can be killed between the two, and nobody can join what has only one."""
+        for name in ("uid_map", "gid_map"):
+            try:
+                with open(f"{self._proc}/{pid}/{name}", encoding="ascii") as file:
+                    if not file.read():
+                        return False
+            except OSError:
+                return False
+        return True

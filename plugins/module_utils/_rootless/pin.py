@@ -56,6 +56,10 @@ class PinStore:
             return None
         return pair
 
+    def is_left(self, uid: int) -> bool:
+        """Whether there is anything of a pin, complete or not."""
+        return os.path.lexists(self.path(uid))
+
     def pin(self, uid: int, pair: NamespacePair) -> None:
         """Mount both files, replacing what was there. Raises `PinError`; then nothing of this user is pinned."""
         try:

@@ -123,7 +123,8 @@ def plan_present(state: UserState, wish: Wish) -> Plan:
     if state.handles.exists and not handles_good and _handles_removable(state, target):
         steps.append(_remove_handles(state))
     pin_good = state.pin.verdict == LIVE and state.pin.namespace == target
-    if state.pin.exists and not pin_good and wish.may_pin:
+    # A pin that is made takes away itself what is left of another.
+    if wish.may_pin and ((state.pin.exists and not pin_good) or (state.pin_left and not wish.pin)):
         steps.append(Unpin(state.pin.evidence or "it does not open the user's namespace"))
     if target is None:
         return Plan(CREATED, tuple(steps + _create_steps(wish)))
@@ -188,7 +189,7 @@ def plan_absent(state: UserState) -> Plan:
     steps: list[Step] = []
     if state.handles.exists:
         steps.append(_remove_handles(state))
-    if state.pin.exists:
+    if state.pin.exists or state.pin_left:
         steps.append(Unpin("the namespace is removed"))
     if state.pause.exists:
         steps.append(_remove_pause(state))

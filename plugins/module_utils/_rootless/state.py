@@ -74,6 +74,8 @@ class UserState:
     pause: Finding = Finding()
     handles: Finding = Finding()
     pin: Finding = Finding()
+    # What root has to clear away of a pin that was half made or half removed; it opens nothing.
+    pin_left: bool = False
     orphans: tuple[PauseProcess, ...] = ()
     monitors: tuple[NamespaceId, ...] = ()
     # Processes other than pause processes, by the inode number of the user namespace they live in.
