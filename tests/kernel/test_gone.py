@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -16,27 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import raw_handles
 
 Run = Callable[..., dict[str, Any]]
 
 libc = ctypes.CDLL(None, use_errno=True)
 FD_NSFS_ROOT = -10003
-AT_EMPTY_PATH = 0x1000
 
 
 def handle_of(path: str) -> bytes:
-    """A handle of a namespace, which keeps nothing alive; made here without the library."""
-    handle = ctypes.create_string_buffer(struct.pack("Ii", 128, 0), 136)
-    mount_id = ctypes.c_int()
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        if libc.name_to_handle_at(fd, b"", handle, ctypes.byref(mount_id), AT_EMPTY_PATH):
-            if ctypes.get_errno() in (errno.EOPNOTSUPP, errno.EPERM, errno.ENOSYS):
-                pytest.skip("needs file handles of namespaces (Linux 6.18, no seccomp filter)")
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    finally:
-        os.close(fd)
-    return handle.raw
+    """A handle of a namespace, which keeps nothing alive."""
+    handle = raw_handles.handle_of(path)
+    if handle is None:
+        pytest.skip("needs file handles of namespaces (Linux 6.18, no seccomp filter)")
+    return handle
 
 
 def is_alive(handle: bytes) -> bool:

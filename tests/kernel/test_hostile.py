@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plants import PLANTS, fifo, of_root, symlink, unreadable
 
 Run = Callable[..., dict[str, Any]]
 
@@ -27,45 +28,6 @@ def treasure(as_root: None, tmp_path: Path) -> Path:
     path.write_bytes(b"12345")
     path.chmod(0o600)
     return path
-
-
-def symlink(path: Path, treasure: Path) -> None:
-    path.symlink_to(treasure)
-
-
-def fifo(path: Path, treasure: Path) -> None:
-    os.mkfifo(path)
-
-
-def directory(path: Path, treasure: Path) -> None:
-    path.mkdir()
-
-
-def hard_link(path: Path, treasure: Path) -> None:
-    other = path.with_name("other")
-    other.write_bytes(b"1")
-    os.link(other, path)
-
-
-def sparse(path: Path, treasure: Path) -> None:
-    path.touch()
-    os.truncate(path, 1 << 30)
-
-
-def unreadable(path: Path, treasure: Path) -> None:
-    path.write_bytes(b"1")
-    path.chmod(0)
-
-
-def of_root(path: Path, treasure: Path) -> None:
-    path.write_bytes(treasure.read_bytes())
-
-
-def device(path: Path, treasure: Path) -> None:
-    os.mknod(path, 0o600 | 0o020000, os.makedev(1, 5))
-
-
-PLANTS = [symlink, fifo, directory, hard_link, sparse, unreadable, device, of_root]
 
 
 @pytest.mark.parametrize("plant", PLANTS)
