@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from raw_handles import handles_file
 
 Run = Callable[..., dict[str, Any]]
 
@@ -165,6 +166,19 @@ def test_orphans(clean: Run, ns: Run, user: Any, orphan: dict[str, Any]) -> None
     assert (reaped["changed"], reaped["reaped"]) == (True, [pid])
     assert user.processes() == []
     assert clean(user, orphans=True)["changed"] is False
+
+
+def test_an_orphan_that_handles_depend_on_stays(clean: Run, user: Any, orphan: dict[str, Any]) -> None:
+    place = f"/proc/{orphan['pause_pid']}/ns"
+    content = handles_file(f"{place}/user", f"{place}/mnt")
+    if content is None:
+        pytest.skip("needs file handles of namespaces (Linux 6.18, no seccomp filter)")
+    plant(user, "ns_handles", content)
+    result = clean(user, orphans=True)
+    (told,) = result["orphans"]
+    assert (told["action"], result["changed"]) == ("left", False)
+    assert "nothing else keeps alive" in told["why"]
+    assert user.processes() == [orphan["pause_pid"]]
 
 
 def test_young_pause_processes_are_no_orphans_yet(clean: Run, ns: Run, user: Any) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,6 +13,9 @@ from typing import Any
 import pytest
 
 Run = Callable[..., dict[str, Any]]
+
+# How many runs of ours at once, of all kinds together.
+CROWD = 50 if os.environ.get("ROOTLESS_TEST_LONG") else 20
 
 
 def test_many_runs_at_once_end_with_one_namespace(ns: Run, user: Any) -> None:
@@ -57,3 +61,40 @@ def test_beside_podman(ns: Run, user: Any, podman: Callable[[Any, str], str]) ->
     assert places == {f"user:[{runs[-1]['userns']}]"}
     assert len({run["userns"] for run in runs}) == 1
     assert user.processes() == [user.pause_pid()]
+
+
+def test_a_crowd_of_every_kind(module: Run, ns: Run, user: Any, podman: Callable[[Any, str], str]) -> None:
+    """present, absent and the cleaner, of root and of the user, beside real Podmans; then it is quiet."""
+
+    def run(number: int) -> dict[str, Any]:
+        if number % 5 == 1:
+            return module("rootless_pause", users=[user.name], orphans=True)
+        if number % 5 == 3:
+            try:
+                podman(user, "true")
+            except AssertionError as error:
+                # What it was about to join may be taken away under its hands; it must say so, and not crash.
+                return {"panic": "panic" in str(error)}
+            return {}
+        if number % 10 == 4:
+            return ns(user, state="absent")
+        return ns(user, as_user=user if number % 10 == 9 else None)
+
+    with ThreadPoolExecutor(CROWD) as pool:
+        results = list(pool.map(run, range(CROWD)))
+    assert not any(result.get("panic") for result in results)
+    assert [result["msg"] for result in results if "internal error" in result.get("msg", "")] == []
+    # At rest: one namespace, one pause process, and all keys agree.
+    settled = ns(user)
+    (entry,) = module("rootless_ns_info", users=[user.name])["namespaces"]
+    assert (entry["state"], entry["pinned"], entry["userns"]) == ("alive", True, settled["userns"])
+    assert {key: told["verdict"] for key, told in entry["verdicts"].items()} == {
+        "pause_pid": "live",
+        "ns_handles": "missing",
+        "pin": "live",
+    }
+    assert podman(user, "readlink /proc/self/ns/user") == f"user:[{settled['userns']}]"
+    assert user.processes() == [user.pause_pid()]
+    assert module("rootless_pause", users=[user.name], orphans=True)["changed"] is False
+    extra = {entry.name for entry in user.state_dir.iterdir()} - {"pause.pid", "ns_handles.lock"}
+    assert {name for name in extra if name.startswith((".rootless-ns", "pause", "ns_handles"))} == set()
