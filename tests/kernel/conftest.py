@@ -15,6 +15,7 @@ import pwd
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -229,7 +230,7 @@ def _sweep() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _side_by_side(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Tests marked `alone` change what all share (/etc/subuid): none runs beside them."""
+    """Tests marked `alone` change what all share (/etc/subuid), or look at everybody: none runs beside them."""
     alone = request.node.get_closest_marker("alone") is not None
     with _lock("turn", fcntl.LOCK_EX if alone else fcntl.LOCK_SH):
         yield
@@ -310,11 +311,40 @@ def public_python() -> str:
     return path
 
 
+@pytest.fixture(scope="session")
+def module_server(payload: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The socket of a process that runs modules as we are (see `module_server.py`)."""
+    path = tmp_path_factory.mktemp("server") / "socket"
+    modules = sorted(file.stem for file in (CHECKOUT / "plugins/modules").glob("*.py"))
+    command = [sys.executable, str(Path(__file__).with_name("module_server.py")), str(payload), str(path), *modules]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, cwd="/") as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == b"ready\n"
+        yield path
+        server.kill()
+
+
+def _ask_server(path: Path, module: str, args: dict[str, Any], env: dict[str, str]) -> tuple[str, str]:
+    request = json.dumps({"module": module, "args": args, "env": env}).encode()
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection,
+        tempfile.TemporaryFile("w+") as out,
+        tempfile.TemporaryFile("w+") as err,
+    ):
+        connection.settimeout(120)
+        connection.connect(str(path))
+        socket.send_fds(connection, [request], [out.fileno(), err.fileno()])
+        assert connection.recv(1) == b""
+        out.seek(0)
+        err.seek(0)
+        return out.read(), err.read()
+
+
 Module = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
-def module(payload: Path) -> Module:
+def module(payload: Path, module_server: Path) -> Module:
     """Runs a module in a process of its own and returns its result, failed or not."""
 
     def run(
@@ -328,18 +358,22 @@ def module(payload: Path) -> Module:
         **args: Any,
     ) -> dict[str, Any]:
         args.update(_ansible_check_mode=check, _ansible_diff=diff)
-        python = _python_for_everyone() if as_user or prefix else sys.executable
-        if python is None:
-            pytest.skip("needs a Python 3.9 or later in /usr/bin, which ordinary users can run")
-        command = [*prefix, python, "-c", RUNNER, str(payload), name, json.dumps(args)]
         variables = dict(os.environ, **(env or {}))
-        if as_user:
-            command = as_user.command(*command, env=env)
-        result = subprocess.run(
-            command, capture_output=True, text=True, check=False, env=variables, cwd="/", timeout=120
-        )
-        assert "Traceback" not in result.stderr, result.stderr
-        answer: dict[str, Any] = json.loads(result.stdout)
+        if as_user or prefix:
+            python = _python_for_everyone()
+            if python is None:
+                pytest.skip("needs a Python 3.9 or later in /usr/bin, which ordinary users can run")
+            command = [*prefix, python, "-c", RUNNER, str(payload), name, json.dumps(args)]
+            if as_user:
+                command = as_user.command(*command, env=env)
+            result = subprocess.run(
+                command, capture_output=True, text=True, check=False, env=variables, cwd="/", timeout=120
+            )
+            output, errors = result.stdout, result.stderr
+        else:
+            output, errors = _ask_server(module_server, name, args, variables)
+        assert "Traceback" not in errors, errors
+        answer: dict[str, Any] = json.loads(output)
         return answer
 
     return run

@@ -33,7 +33,7 @@ from ansible_collections.userns.rootless.plugins.module_utils._rootless.namespac
 CHECKOUT = Path(__file__).parents[2]
 TRACER = Path(__file__).with_name("tracer.py")
 LONG = os.environ.get("ROOTLESS_TEST_LONG", "")
-SAMPLE = 14
+SAMPLE = 8
 ERRORS = (errno.ENOSPC, errno.EACCES, errno.EMFILE, errno.EINTR, errno.EIO)
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="the tracer knows x86-64 only")
