@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import sys
+import traceback
 from importlib import import_module
 
 SITE, SOCKET, MODULES = sys.argv[1], sys.argv[2], sys.argv[3:]
@@ -36,8 +37,18 @@ def serve(connection: socket.socket, listener: socket.socket) -> None:
         os.close(fd)
     os.environ.clear()
     os.environ.update(wanted["env"])
-    with patch_module_args(wanted["args"]):
-        loaded[wanted["module"]].main()
+    try:
+        with patch_module_args(wanted["args"]):
+            loaded[wanted["module"]].main()
+    except SystemExit:
+        pass
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        # The connection, closed by the exit, tells that all was written.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 loaded = {name: import_module(f"ansible_collections.userns.rootless.plugins.modules.{name}") for name in MODULES}
