@@ -166,7 +166,10 @@ def detach(path: Path) -> None:
 @contextlib.contextmanager
 def _lock(name: str, operation: int) -> Iterator[None]:
     """A lock among the processes that run tests side by side (`pytest -n`)."""
-    with open(Path(tempfile.gettempdir()) / f"userns-rootless-test-{os.geteuid()}-{name}.lock", "w") as lock:
+    # Not in /tmp, where others could put a link there.
+    directory = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "userns-rootless-tests"
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with open(directory / f"kernel-{name}.lock", "w") as lock:
         fcntl.flock(lock, operation)
         yield
 
