@@ -11,7 +11,7 @@ import pwd
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,17 @@ def readme_plays() -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def alice_and_bob(make_user: Callable[..., Any]) -> None:
+def subids_as_they_were(as_root: None) -> Iterator[None]:
+    """The examples give ranges to owners that are nobody's users, and leave notes of those that they take away."""
+    files = [Path("/etc/subuid"), Path("/etc/subgid")]
+    before = {path: path.read_bytes() for path in files if path.exists()}
+    yield
+    for path, content in before.items():
+        path.write_bytes(content)
+
+
+@pytest.fixture
+def alice_and_bob(subids_as_they_were: None, make_user: Callable[..., Any]) -> None:
     """The examples' users, on a host that has none of that name."""
     for name in ("alice", "bob"):
         try:
@@ -43,7 +53,7 @@ def alice_and_bob(make_user: Callable[..., Any]) -> None:
             continue
         pytest.skip(f"this host has a user {name} of its own")
     for name in ("alice", "bob"):
-        make_user(name=name)
+        make_user(name=name, ranges=False)
 
 
 def play(plays: list[dict[str, Any]], directory: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from ansible_collections.userns.rootless.plugins.module_utils._module.rootless_subid import _entry
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.cleaning import (
     Cleaning,
     FileOutcome,
@@ -21,6 +22,8 @@ from ansible_collections.userns.rootless.plugins.module_utils._rootless.cleaning
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.nsfs import NamespaceId
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.report import Report
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.state import Finding, PauseProcess
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.subid_change import KindOutcome
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.subid_plan import Owner, OwnerOutcome
 
 PACKAGE = "ansible_collections.userns.rootless.plugins"
 MODULES = sorted(path.stem for path in (Path(__file__).parents[4] / "plugins/modules").glob("*.py"))
@@ -56,6 +59,10 @@ def given_by(name: str) -> dict[str, Any]:
         orphan = OrphanOutcome(PauseProcess(1, NamespaceId(2, 3)), "sleep", 4.0)
         files = [FileOutcome("/run/user/1/libpod/tmp/pause.pid", "pause.pid", Finding())]
         return {"users": Cleaning("alice", files=files, orphans=[orphan]).as_dict()}
+    if name == "rootless_subid":
+        outcome = OwnerOutcome(ranges=[(1, 2)], added=[(1, 2)], removed=[(3, 4)])
+        found = {kind: KindOutcome(f"/etc/sub{kind}", "", "", [outcome]) for kind in ("uid", "gid")}
+        return {"owners": _entry(Owner("alice", "alice", frozenset()), 0, found)}
     report = Report("alice")
     return {"namespaces": {**report.as_dict(), **(report.verdicts() if name.endswith("_info") else {})}}
 

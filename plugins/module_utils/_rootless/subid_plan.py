@@ -1,0 +1,303 @@
+# Copyright (c) 2026, the userns.rootless authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a file of subordinate ranges becomes when owners are to have ranges, or none. Pure: text in, text out.
+
+Lines stay as they are and where they are, comments among them; new lines come last. A range that is taken away leaves a
+comment, so that it is not given to somebody else, who would own the files that its old owner's containers have left.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from .allocation import Allocator, NoRoomError, Taken, by_uid
+from .errors import RootlessError
+from .idmap import MAX_ID, overlapping
+from .login_defs import Policy
+from .subid import SubidRange, parse_subid
+
+NEXT = "next"
+BY_UID = "uid"
+
+_RELEASED = re.compile(r"# released by userns\.rootless: ([^:\n]+):(\d+):(\d+)")
+
+
+@dataclass(frozen=True)
+class Owner:
+    """An owner under all its names: what new lines call it (`key`), its account's name and its UID, if it has one."""
+
+    asked: str
+    key: str
+    names: frozenset[str]
+    uid: int | None = None
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What every owner is to have. `ranges`: `(start, count)` by owner as asked, before all else."""
+
+    count: int
+    allocate: str = NEXT
+    ranges: Mapping[str, Sequence[tuple[int, int]]] = field(default_factory=dict)
+    exclusive: bool = False
+    reuse_released: bool = False
+
+
+@dataclass
+class OwnerOutcome:
+    """What one owner has in the end, and what was done for it; `problem` if it could not be served."""
+
+    ranges: list[tuple[int, int]]
+    added: list[tuple[int, int]] = field(default_factory=list)
+    removed: list[tuple[int, int]] = field(default_factory=list)
+    problem: str | None = None
+
+
+@dataclass
+class FilePlan:
+    """The file's new text, and an outcome for every owner asked, in that order."""
+
+    text: str
+    outcomes: list[OwnerOutcome]
+
+
+class SubidText:
+    """A file's lines, its ranges by owner, and what was released.
+
+    `aliases`: every owner's one name, by each of the names it goes by.
+    """
+
+    def __init__(self, text: str, *, source: str, aliases: Mapping[str, str]) -> None:
+        self.lines: list[str | None] = [*text.split("\n")]
+        if self.lines and self.lines[-1] == "":
+            self.lines.pop()
+        self.ranges, self.problems = parse_subid(text, source=source)
+        self._aliases = aliases
+        self._by_owner: dict[str, list[SubidRange]] = {}
+        for range_ in self.ranges:
+            self._by_owner.setdefault(self.canonical(range_.owner), []).append(range_)
+        # Notes of released ranges, `(start, count, owner, index of the line)`, sorted.
+        self._notes: list[tuple[int, int, str, int]] = []
+        for number, line in enumerate(self.lines):
+            match = _RELEASED.fullmatch((line or "").strip())
+            if match:
+                self._notes.append((int(match[2]), int(match[3]), self.canonical(match[1]), number))
+        self._notes.sort()
+        self._longest_note = max((note[1] for note in self._notes), default=0)
+        self._notes_by_owner: dict[str, list[tuple[int, int]]] = {}
+        for start, count, owner, _number in self._notes:
+            self._notes_by_owner.setdefault(owner, []).append((start, count))
+
+    def released(self) -> list[tuple[int, int]]:
+        """The released ranges, as intervals `[start, end)`."""
+        return [(start, start + count) for start, count, _owner, _number in self._notes]
+
+    def released_by(self, owner: Owner) -> list[tuple[int, int]]:
+        """What an owner itself has given back, as `(start, count)`."""
+        names = {self.canonical(name) for name in owner.names}
+        return [note for name in names for note in self._notes_by_owner.get(name, ())]
+
+    def forget_released(self, start: int, end: int) -> None:
+        """Drop the notes of what is given out again."""
+        index = bisect_left(self._notes, (start - self._longest_note,))
+        while index < len(self._notes) and self._notes[index][0] < end:
+            if self._notes[index][0] + self._notes[index][1] > start:
+                self.lines[self._notes[index][3]] = None
+            index += 1
+
+    def holder(self, id_: int) -> str:
+        """Who has an ID, for a message."""
+        found = (range_ for range_ in self.ranges if range_.start <= id_ < range_.end)
+        return next((str(range_) for range_ in found), "a user, a group or the system")
+
+    def canonical(self, owner: str) -> str:
+        """One name for each owner: a UID and the name that goes with it are the same."""
+        return self._aliases.get(owner, owner)
+
+    def of(self, owner: Owner) -> list[SubidRange]:
+        """An owner's ranges, sorted by start."""
+        names = {self.canonical(name) for name in owner.names}
+        found = [range_ for name in names for range_ in self._by_owner.get(name, ())]
+        return sorted(found, key=lambda range_: (range_.start, range_.line or 0))
+
+    def overlaps(self) -> list[tuple[SubidRange, SubidRange]]:
+        """Ranges of different owners that share IDs."""
+        pairs = overlapping((range_.start, range_.count, range_) for range_ in self.ranges)
+        return [pair for pair in pairs if self.canonical(pair[0].owner) != self.canonical(pair[1].owner)]
+
+    def append(self, owner: str, start: int, count: int) -> None:
+        self.lines.append(f"{owner}:{start}:{count}")
+
+    def take_away(self, range_: SubidRange, *, keep_note: bool = True) -> None:
+        """Remove a range's line, leaving a note of it."""
+        note = f"# released by userns.rootless: {range_.owner}:{range_.start}:{range_.count}"
+        self.lines[(range_.line or 1) - 1] = note if keep_note else None
+
+    def __str__(self) -> str:
+        kept = [line for line in self.lines if line is not None]
+        return "\n".join(kept) + "\n" if kept else ""
+
+
+def plan_absent(text: SubidText, owners: Sequence[Owner]) -> FilePlan:
+    """Take away every range of the owners."""
+    outcomes = []
+    for owner in owners:
+        found = text.of(owner)
+        for range_ in found:
+            text.take_away(range_)
+        outcomes.append(OwnerOutcome(ranges=[], removed=[(range_.start, range_.count) for range_ in found]))
+    return FilePlan(str(text), outcomes)
+
+
+def plan_present(
+    text: SubidText, owners: Sequence[Owner], wish: Wish, *, policy: Policy, in_use: Iterable[tuple[int, int]]
+) -> FilePlan:
+    """Give every owner what the wish says; what it has already counts, and stays unless the wish is exclusive.
+
+    `in_use`: intervals `[start, end)` of IDs that belong to users, groups or others and can be nobody's range.
+    """
+    forbidden = [(0, 1), (MAX_ID - 1, MAX_ID + 1), *in_use]
+    ranges = [(range_.start, range_.end) for range_ in text.ranges]
+    places = _Places(
+        explicit=Taken([*ranges, *forbidden]),
+        allocator=Allocator(
+            Taken([*ranges, *forbidden, *([] if wish.reuse_released else text.released())]),
+            policy,
+        ),
+        policy=policy,
+    )
+    outcomes = {}
+    # Who asks for certain IDs goes first, so that nobody else is given them.
+    for owner in sorted(owners, key=lambda owner: owner.asked not in wish.ranges and wish.allocate == NEXT):
+        outcomes[owner.asked] = _serve(text, owner, wish, places)
+    return FilePlan(str(text), [outcomes[owner.asked] for owner in owners])
+
+
+@dataclass
+class _Places:
+    """Where there is room: for ranges that were asked for by number, and for those to be found."""
+
+    explicit: Taken
+    allocator: Allocator
+    policy: Policy
+
+
+def _serve(text: SubidText, owner: Owner, wish: Wish, places: _Places) -> OwnerOutcome:
+    have = text.of(owner)
+    outcome = OwnerOutcome(ranges=[(range_.start, range_.count) for range_ in have])
+    try:
+        wanted = _wanted(owner, wish, places)
+        if wanted is None:
+            _serve_count(text, owner, wish, places, have, outcome)
+        else:
+            _serve_ranges(text, owner, wish, places, have, wanted, outcome)
+    except RootlessError as error:
+        outcome.problem = str(error)
+    outcome.ranges.sort()
+    return outcome
+
+
+def _wanted(owner: Owner, wish: Wish, places: _Places) -> list[tuple[int, int]] | None:
+    """The ranges that are asked for by number; None where any will do."""
+    if owner.asked in wish.ranges:
+        wanted = sorted(wish.ranges[owner.asked])
+        for first, second in overlapping((start, count, (start, count)) for start, count in wanted):
+            raise NoRoomError(
+                f"ranges asked for {owner.asked} share IDs: {first[0]}:{first[1]}, {second[0]}:{second[1]}"
+            )
+        return wanted
+    if wish.allocate == NEXT:
+        return None
+    if owner.uid is None:
+        raise NoRoomError(f"{owner.asked} has no UID (no such user), so that no range follows from it: allocate: next")
+    return [(by_uid(owner.uid, wish.count, places.policy), wish.count)]
+
+
+def _serve_ranges(
+    text: SubidText,
+    owner: Owner,
+    wish: Wish,
+    places: _Places,
+    have: list[SubidRange],
+    wanted: list[tuple[int, int]],
+    outcome: OwnerOutcome,
+) -> None:
+    kept = [range_ for range_ in have if (range_.start, range_.count) in wanted or not wish.exclusive]
+    new = []
+    for start, count in wanted:
+        if any(range_.start <= start and start + count <= range_.end for range_ in kept):
+            continue
+        # What the owner gives up is free for itself.
+        going = [(range_.start, range_.end) for range_ in have if range_ not in kept]
+        for piece in _without((start, start + count), going):
+            obstacle = places.explicit.in_the_way(*piece)
+            if obstacle is not None:
+                where = max(piece[0], obstacle[0])
+                raise NoRoomError(f"{start}:{count} is not free: ID {where} belongs to {text.holder(where)}")
+        new.append((start, count))
+    _change(text, owner, outcome, gone=[range_ for range_ in have if range_ not in kept], new=new)
+    for start, count in new:
+        if places.explicit.in_the_way(start, start + count) is None:
+            places.explicit.add(start, start + count)
+        places.allocator.reserve(start, start + count)
+
+
+def _without(interval: tuple[int, int], gone: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """What is left of an interval when others are cut out of it."""
+    pieces = []
+    start, end = interval
+    for first, last in sorted(gone):
+        if first < end and last > start:
+            if start < first:
+                pieces.append((start, first))
+            start = last
+    return [*pieces, (start, end)] if start < end else pieces
+
+
+def _serve_count(
+    text: SubidText, owner: Owner, wish: Wish, places: _Places, have: list[SubidRange], outcome: OwnerOutcome
+) -> None:
+    total = sum(range_.count for range_ in have)
+    if wish.exclusive and total != wish.count:
+        # One that fits is kept, so that as little as possible moves.
+        fitting = next((range_ for range_ in have if range_.count == wish.count), None)
+        gone = [range_ for range_ in have if range_ is not fitting]
+        new = [] if fitting else [_find(text, owner, wish.count, places)]
+        _change(text, owner, outcome, gone=gone, new=new)
+    elif total < wish.count:
+        _change(text, owner, outcome, gone=[], new=[_find(text, owner, wish.count - total, places)])
+
+
+def _find(text: SubidText, owner: Owner, count: int, places: _Places) -> tuple[int, int]:
+    """What the owner itself gave back, if it is still free, else the lowest gap."""
+    for start, released in text.released_by(owner):
+        if released == count and places.explicit.in_the_way(start, start + count) is None:
+            places.explicit.add(start, start + count)
+            places.allocator.reserve(start, start + count)
+            return start, count
+    start = places.allocator.next(count)
+    places.explicit.add(start, start + count)
+    return start, count
+
+
+def _change(
+    text: SubidText,
+    owner: Owner,
+    outcome: OwnerOutcome,
+    *,
+    gone: list[SubidRange],
+    new: list[tuple[int, int]],
+) -> None:
+    for range_ in gone:
+        text.take_away(range_)
+        outcome.ranges.remove((range_.start, range_.count))
+        outcome.removed.append((range_.start, range_.count))
+    for start, count in new:
+        text.forget_released(start, start + count)
+        text.append(owner.key, start, count)
+        outcome.ranges.append((start, count))
+        outcome.added.append((start, count))

@@ -1,0 +1,120 @@
+# Copyright (c) 2026, the userns.rootless authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The allocator over anything: never an ID twice, nothing lost, a second run changes nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+pytest.importorskip("hypothesis")
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.login_defs import Policy
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.subid_plan import (
+    Owner,
+    SubidText,
+    Wish,
+    plan_absent,
+    plan_present,
+)
+
+POLICY = Policy(first=100, last=2_000, count=10, uid_min=1)
+NAMES = [f"u{number}" for number in range(8)]
+ALIASES = {str(number + 1): name for number, name in enumerate(NAMES)}
+OWNERS = [Owner(name, name, frozenset({name, uid}), int(uid)) for uid, name in ALIASES.items()]
+
+line = st.one_of(
+    st.builds("{}:{}:{}".format, st.sampled_from([*NAMES, *ALIASES]), st.integers(1, 2000), st.integers(1, 60)),
+    st.sampled_from(["", "# a comment", "broken", "u1:x:3", "# released by userns.rootless: u3:150:20"]),
+)
+files = st.lists(line, max_size=8).map(lambda lines: "".join(f"{one}\n" for one in lines))
+wishes = st.builds(
+    Wish,
+    count=st.integers(1, 80),
+    allocate=st.sampled_from(["next", "uid"]),
+    exclusive=st.booleans(),
+    reuse_released=st.booleans(),
+)
+some_owners = st.lists(st.sampled_from(OWNERS), unique=True, min_size=1)
+
+
+def parse(text: str) -> SubidText:
+    return SubidText(text, source="/etc/subuid", aliases=ALIASES)
+
+
+def ids(ranges: Any) -> set[int]:
+    return {id_ for start, count in ranges for id_ in range(start, start + count)}
+
+
+@given(files, some_owners, wishes, st.lists(st.integers(1, 2000), max_size=5))
+def test_what_is_given_out_is_nobody_elses(text: str, owners: list[Owner], wish: Wish, in_use: list[int]) -> None:
+    before = parse(text)
+    there = [(range_.start, range_.count) for range_ in before.ranges]
+    plan = plan_present(parse(text), owners, wish, policy=POLICY, in_use=[(id_, id_ + 1) for id_ in in_use])
+    given_out: set[int] = set()
+    for owner, outcome in zip(owners, plan.outcomes):
+        own_before = [(range_.start, range_.count) for range_ in before.of(owner)]
+        new = ids(outcome.added)
+        assert not new & given_out
+        assert not new & set(in_use)
+        others = list(there)
+        for range_ in own_before:
+            others.remove(range_)
+        assert not new & ids(others)
+        given_out |= new
+        if outcome.problem is None:
+            assert sum(count for _start, count in outcome.ranges) >= wish.count or wish.allocate == "uid"
+            if not wish.exclusive:
+                assert set(own_before) <= set(outcome.ranges)
+                assert not outcome.removed
+        else:
+            assert (outcome.added, outcome.removed) == ([], [])
+    after = parse(plan.text)
+    for owner, outcome in zip(owners, plan.outcomes):
+        assert [(range_.start, range_.count) for range_ in after.of(owner)] == outcome.ranges
+
+
+@given(files, some_owners, wishes)
+def test_a_second_run_changes_nothing(text: str, owners: list[Owner], wish: Wish) -> None:
+    once = plan_present(parse(text), owners, wish, policy=POLICY, in_use=[])
+    served = [owner for owner, outcome in zip(owners, once.outcomes) if outcome.problem is None]
+    twice = plan_present(parse(once.text), served, wish, policy=POLICY, in_use=[])
+    assert twice.text == once.text
+
+
+@given(files, some_owners, wishes)
+def test_other_lines_stay(text: str, owners: list[Owner], wish: Wish) -> None:
+    plan = plan_present(parse(text), owners, wish, policy=POLICY, in_use=[])
+    names = {name for owner in owners for name in owner.names}
+
+    def others(content: str) -> list[str]:
+        kept = [one for one in content.split("\n") if one and not one.startswith("# released")]
+        return [one for one in kept if one.split(":")[0] not in names or "x" in one]
+
+    assert others(plan.text) == others(text)
+
+
+@given(some_owners, st.permutations(OWNERS), st.integers(1, 80))
+def test_ranges_by_uid_do_not_depend_on_order(some: list[Owner], order: list[Owner], count: int) -> None:
+    wish = Wish(count=count, allocate="uid")
+    one = plan_present(parse(""), order, wish, policy=POLICY, in_use=[])
+    found = {owner.asked: outcome.ranges for owner, outcome in zip(order, one.outcomes)}
+    two = plan_present(parse(""), some, wish, policy=POLICY, in_use=[])
+    assert all(found[owner.asked] == outcome.ranges for owner, outcome in zip(some, two.outcomes))
+
+
+@given(files, some_owners, some_owners, st.integers(1, 80))
+def test_what_was_released_is_not_given_to_others(
+    text: str, leaving: list[Owner], coming: list[Owner], count: int
+) -> None:
+    gone = plan_absent(parse(text), leaving)
+    removed = {owner.asked: ids(outcome.removed) for owner, outcome in zip(leaving, gone.outcomes)}
+    plan = plan_present(parse(gone.text), coming, Wish(count=count), policy=POLICY, in_use=[])
+    for owner, outcome in zip(coming, plan.outcomes):
+        foreign = set().union(*(found for name, found in removed.items() if name != owner.asked))
+        assert not ids(outcome.added) & (foreign - removed.get(owner.asked, set()))
