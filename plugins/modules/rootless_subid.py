@@ -146,13 +146,6 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Give the build users 65536 IDs each
-  become: true
-  userns.rootless.rootless_subid:
-    owners:
-      - alice
-      - bob
-
 - name: Give the same ranges on every host that shares their home directories
   become: true
   userns.rootless.rootless_subid:
@@ -160,6 +153,13 @@ EXAMPLES = r"""
       - alice
       - bob
     allocate: uid
+
+- name: Give the build users 65536 IDs each
+  become: true
+  userns.rootless.rootless_subid:
+    owners:
+      - alice
+      - bob
 
 - name: Give a certain range to an owner without an account
   become: true
