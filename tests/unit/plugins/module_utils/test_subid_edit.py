@@ -55,11 +55,11 @@ def test_a_lock_of_a_dead_process_is_taken_over(path: Path) -> None:
 
 def test_whoever_changes_accounts_waits(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subid_edit, "_LOCK_SECONDS", 0.1)
-    take = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'a'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+    take = "import fcntl, sys; file = open(sys.argv[1], 'a'); fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)"
     take += "; print(flush=True); input()"
     command = [sys.executable, "-c", take, str(path.parent / ".pwd.lock")]
     with accounts_locked(str(path.parent)):
-        assert subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode == 1
+        assert b"BlockingIOError" in subprocess.run(command, capture_output=True, check=False).stderr
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
