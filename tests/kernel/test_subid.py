@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -131,3 +133,19 @@ def test_beside_usermod(module: Run, make_user: Any) -> None:
     overlaps = module("rootless_subid", owners=[users[1].name], check=True)["overlaps"]
     assert [told["msg"] for told in overlaps if "rnstest" in told["msg"]] == []
     assert not Path("/etc/subuid.lock").exists()
+
+
+def test_shadows_lock_is_waited_for(module: Run, user: Any) -> None:
+    lock = Path("/etc/subgid.lock")
+    lock.write_text(f"{os.getpid()}\0")
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            run = pool.submit(module, "rootless_subid", owners=[user.name])
+            time.sleep(1)
+            waited = not run.done() and owned(user.name) == []
+            lock.unlink()
+            assert run.result()["changed"]
+    finally:
+        lock.unlink(missing_ok=True)
+    assert waited
+    assert owned(user.name)
