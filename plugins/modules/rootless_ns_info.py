@@ -141,6 +141,26 @@ configured:
       type: list
       elements: dict
       contains: *range
+overlaps:
+  description:
+    - Pairs of ranges of different owners in C(/etc/subuid) and C(/etc/subgid) that share IDs, whoever they are. Containers of one
+      can touch files and processes of the other.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - kind: uid
+      first:
+        owner: alice
+        start: 100000
+        count: 65536
+        line: 1
+      second:
+        owner: bob
+        start: 120000
+        count: 65536
+        line: 2
+      msg: alice:100000:65536 (/etc/subuid line 1) and bob:120000:65536 (/etc/subuid line 2)
 namespaces:
   description: One entry per user, in the order of O(users).
   returned: success

@@ -85,6 +85,8 @@ def test_overlaps_are_told_or_refused(module: Run, user: Any) -> None:
     told = module("rootless_subid", owners=[user.name])
     assert {(told["overlaps"][0][side]["owner"]) for side in ("first", "second")} == {"rnstestone", "rnstesttwo"}
     assert owned(user.name)
+    seen = module("rootless_ns_info", users=[user.name])["overlaps"]
+    assert [entry for entry in seen if "rnstestone" in entry["msg"]] == told["overlaps"]
 
 
 def test_one_owners_failure_is_nobody_elses(module: Run, user: Any) -> None:

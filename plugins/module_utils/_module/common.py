@@ -8,12 +8,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from .._rootless.accounts import Account, AccountError, find_account
 from .._rootless.kernel import Syscalls
 from .._rootless.report import Report
+from .._rootless.subid import SubidRange
 
 _WARNED_USERS = 20
 
@@ -53,6 +55,16 @@ def refuse_others(module: AnsibleModule, accounts: Iterable[Account | Report]) -
             msg=f"this task runs as UID {os.geteuid()} and can act for that user only, not for {', '.join(others)}; "
             "use become: true to act for others"
         )
+
+
+def overlap_entry(kind: str, first: SubidRange, second: SubidRange) -> dict[str, Any]:
+    """Two ranges of different owners that share IDs, as the modules return it."""
+    return {
+        "kind": kind,
+        "first": {"owner": first.owner, "start": first.start, "count": first.count, "line": first.line},
+        "second": {"owner": second.owner, "start": second.start, "count": second.count, "line": second.line},
+        "msg": f"{first} and {second}",
+    }
 
 
 def warn_of(module: AnsibleModule, reports: Iterable[Report]) -> None:

@@ -21,7 +21,8 @@ from .._rootless.nsfs_support import nsfs_handles
 from .._rootless.report import Report
 from .._rootless.runtime_dir import may_have_state
 from .._rootless.subid import SubidRange
-from .common import open_kernel, refuse_others, resolve, warn_of
+from .._rootless.subid_change import Accounts, find_overlaps
+from .common import open_kernel, overlap_entry, refuse_others, resolve, warn_of
 
 ARGUMENT_SPEC: dict[str, Any] = {"users": {"type": "list", "elements": "str"}}
 
@@ -42,6 +43,7 @@ def run(module: AnsibleModule) -> None:
             "changed": False,
             "available": _available(namespaces),
             "configured": [_configured(namespaces, account) for account in accounts if isinstance(account, Account)],
+            "overlaps": [overlap_entry(*found) for found in find_overlaps(Accounts(), etc=host.etc)],
             "namespaces": [{**report.as_dict(), **report.verdicts()} for report in reports],
             "kernel": {"nsfs_handles": _probe(syscalls, namespaces, host, accounts)},
         }

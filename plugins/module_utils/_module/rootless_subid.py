@@ -12,9 +12,10 @@ from ansible.module_utils.basic import AnsibleModule
 
 from .._rootless.errors import RootlessError
 from .._rootless.login_defs import KINDS, read_policy
-from .._rootless.subid import SubidError, SubidRange
+from .._rootless.subid import SubidError
 from .._rootless.subid_change import Accounts, KindOutcome, OverlapError, SubidChange
 from .._rootless.subid_plan import Owner, Wish
+from .common import overlap_entry
 
 ARGUMENT_SPEC: dict[str, Any] = {
     "owners": {"type": "list", "elements": "str", "required": True},
@@ -67,7 +68,7 @@ def run(module: AnsibleModule) -> None:
         else:
             found = change.present(_wishes(module, asked), check=module.check_mode, backup=backup)
     except OverlapError as error:
-        told = [_overlap(kind, *pair) for kind, outcome in error.found.items() for pair in outcome.overlaps]
+        told = [overlap_entry(kind, *pair) for kind, outcome in error.found.items() for pair in outcome.overlaps]
         module.fail_json(msg=f"{error}; nothing was changed (on_overlap: fail)", overlaps=told, owners=[])
     except (RootlessError, OSError) as error:
         module.fail_json(msg=str(error), exception=error)
@@ -123,7 +124,7 @@ def _finish(
     entries = {owner.asked: _entry(owner, index, found) for index, owner in enumerate(owners)}
     for name, why in refused.items():
         entries[name] = {**_entry(Owner(name, name, frozenset()), None, found), "action": "failed", "msg": why}
-    overlaps = [_overlap(kind, *pair) for kind, outcome in found.items() for pair in outcome.overlaps]
+    overlaps = [overlap_entry(kind, *pair) for kind, outcome in found.items() for pair in outcome.overlaps]
     result: dict[str, Any] = {
         "changed": any(outcome.changed for outcome in found.values()),
         "owners": [entries[name] for name in asked],
@@ -173,15 +174,6 @@ def _entry(owner: Owner, index: int | None, found: dict[str, KindOutcome]) -> di
 
 def _ranges(ranges: list[tuple[int, int]]) -> list[dict[str, int]]:
     return [{"start": start, "count": count} for start, count in ranges]
-
-
-def _overlap(kind: str, first: SubidRange, second: SubidRange) -> dict[str, Any]:
-    return {
-        "kind": kind,
-        "first": {"owner": first.owner, "start": first.start, "count": first.count, "line": first.line},
-        "second": {"owner": second.owner, "start": second.start, "count": second.count, "line": second.line},
-        "msg": f"{first} and {second}",
-    }
 
 
 def _printable(text: str) -> str:

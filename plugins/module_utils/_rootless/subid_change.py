@@ -206,6 +206,18 @@ class SubidChange:
 Outcomes = dict[str, KindOutcome]
 
 
+def find_overlaps(accounts: Accounts, *, etc: str = "/etc") -> list[tuple[str, SubidRange, SubidRange]]:
+    """Ranges of different owners that share IDs, as `(kind, one, other)`; none where the files do not rule."""
+    if open_subids(etc=etc).source != "files":
+        return []
+    found = []
+    for kind in KINDS:
+        path = os.path.join(etc, f"sub{kind}")
+        text = SubidText(_read(path), source=path, aliases=accounts.aliases(()))
+        found += [(kind, one, other) for one, other in text.overlaps()]
+    return found
+
+
 def _read(path: str) -> str:
     try:
         with open(path, "rb") as file:
