@@ -219,8 +219,10 @@ def _users_of_runs(wanted: Callable[[str, int], bool]) -> list[User]:
 def _sweep() -> Iterator[None]:
     """What crashed runs left goes first, what this run made goes last; another run's users, beside this one, stay."""
     if os.geteuid() == 0:
-        for user in _users_of_runs(lambda mark, pid: mark != _comment(pid)):
-            _remove(user)
+        # One worker at a time: they all see the same users.
+        with _lock("sweep", fcntl.LOCK_EX):
+            for user in _users_of_runs(lambda mark, pid: mark != _comment(pid)):
+                _remove(user)
     yield
     if os.geteuid() == 0:
         for user in _users_of_runs(lambda mark, pid: mark == _comment(os.getpid())):

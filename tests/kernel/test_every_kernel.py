@@ -145,16 +145,9 @@ def test_root_repairs_what_would_mislead_podman(
     assert user.handles_file.exists() is (handles == "user")
 
 
-def limit_can_be_set() -> bool:
-    try:
-        LIMIT.write_text(LIMIT.read_text())
-    except OSError:
-        return False
-    return True
-
-
 needs_the_limit = pytest.mark.skipif(
-    not limit_can_be_set(), reason=f"may not write {LIMIT}: needs CAP_SYS_RESOURCE, which root of this machine lacks"
+    not os.environ.get("ROOTLESS_TEST_GUEST"),
+    reason=f"sets {LIMIT} to 0, in guests only (make test-kernels): a killed run would leave the machine so",
 )
 
 

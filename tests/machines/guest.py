@@ -28,7 +28,7 @@ CHECKOUT = Path(__file__).parents[2]
 TESTS = "tests/kernel/test_every_kernel.py"
 PATIENCE = 300
 INIT = f"""#!/bin/sh
-export PATH=/usr/bin:/bin:/usr/sbin:/sbin HOME=/root PYTHONPATH=/site NO_COLOR=1
+export PATH=/usr/bin:/bin:/usr/sbin:/sbin HOME=/root PYTHONPATH=/site NO_COLOR=1 ROOTLESS_TEST_GUEST=1
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev

@@ -176,7 +176,11 @@ def known() -> list[Host]:
     """All hosts that there are: the running and the stopped."""
     if not running().is_dir():
         return []
-    return [Host(entry.name, (entry / "suite").read_text()) for entry in sorted(running().iterdir()) if entry.is_dir()]
+    return [
+        Host(entry.name, (entry / "suite").read_text())
+        for entry in sorted(running().iterdir())
+        if (entry / "suite").is_file()
+    ]
 
 
 def up(wanted: Iterable[Host], public_key: str) -> None:
