@@ -174,6 +174,7 @@ namespaces:
           count: 65536
       drift: false
       processes: 0
+      in_the_way: []
       msg: ""
   contains:
     user:
@@ -234,6 +235,22 @@ namespaces:
     processes:
       description: How many processes other than pause processes live in the namespace.
       type: int
+    in_the_way:
+      description:
+        - The processes, at most 100, because of which the namespace was not removed or replaced without O(force=true).
+        - Empty unless that is why the user failed.
+      type: list
+      elements: dict
+      contains:
+        pid:
+          description: The process.
+          type: int
+        command:
+          description: Its name, at most 15 characters.
+          type: str
+        container:
+          description: The container it belongs to, as the command line of its monitor C(conmon) says. V(null) for others.
+          type: str
     msg:
       description: Why the user failed, and warnings. Empty when there is nothing to say.
       type: str

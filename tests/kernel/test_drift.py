@@ -66,3 +66,22 @@ def test_recreate_refuses_while_somebody_lives_there(ns: Run, user: Any, drifted
     assert (forced["action"], forced["drift"]) == ("recreated", False)
     assert forced["userns"] != drifted["userns"]
     assert ns(user)["userns"] == forced["userns"]
+
+
+def test_the_container_in_the_way_is_named(ns: Run, user: Any, drifted: dict[str, Any]) -> None:
+    """A stand-in with the monitor's name and command line; the real one is met in the molecule scenarios."""
+    target = ["nsenter", "--preserve-credentials", "--user", "--mount", f"--target={drifted['pause_pid']}"]
+    script = "import ctypes, sys; ctypes.CDLL(None).prctl(15, b'conmon'); print(flush=True); sys.stdin.read()"
+    command = user.command(*target, "/usr/bin/python3", "-c", script, "-n", "web")
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        refused = ns(user, on_drift="recreate")
+        kept = ns(user, state="absent")
+        assert process.stdin is not None
+        process.stdin.close()
+    expected = [{"pid": process.pid, "command": "conmon", "container": "web"}]
+    assert (refused["failed"], refused["in_the_way"]) == (True, expected)
+    assert (kept["failed"], kept["in_the_way"]) == (True, expected)
+    assert "(conmon, container web)" in refused["msg"]
+    assert ns(user, on_drift="recreate")["in_the_way"] == []

@@ -62,7 +62,7 @@ def run(module: AnsibleModule) -> None:
 def _finish(module: AnsibleModule, reports: list[Report]) -> None:
     result: dict[str, Any] = {
         "changed": any(report.changed for report in reports),
-        "namespaces": [report.as_dict() for report in reports],
+        "namespaces": [{**report.as_dict(), **report.obstacles()} for report in reports],
         "diff": [_diff(report) for report in reports if report.changed],
     }
     failed = [report for report in reports if report.failed]

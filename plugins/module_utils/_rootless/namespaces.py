@@ -33,7 +33,7 @@ from .plan import (
 )
 from .processes import comm
 from .removal import Remover
-from .report import Report, artefacts, predicted
+from .report import ProcessInTheWay, Report, artefacts, predicted
 from .state import Finding
 from .subid import SubidRange, SubidSource, open_subids
 
@@ -46,6 +46,7 @@ NO_PAUSE_VARIABLE = "PODMAN_NO_PAUSE_PROCESS"
 
 _ATTEMPTS = 5
 _NAMED_PROCESSES = 5
+_LISTED_PROCESSES = 100
 
 
 @dataclass(frozen=True)
@@ -135,8 +136,8 @@ class Namespaces:
                 report.maps = self._join(seen, agent)
             drifted = seen.state.target if _differs(report.maps, desired.maps) else None
             report.drift = drifted is not None
-            wish = self._with_a_holder(self._decide(seen, wish, drifted), wish, report)
-            plan = self._decide(seen, wish, drifted)
+            wish = self._with_a_holder(self._decide(seen, wish, drifted, account, report), wish, report)
+            plan = self._decide(seen, wish, drifted, account, report)
             report.action, report.method, report.changed = plan.action, wish.method, plan.changes
             if not plan.changes:
                 return
@@ -150,14 +151,16 @@ class Namespaces:
         with self._agent(account) as agent:
             self._apply(account, agent, wish, desired, drifted, report)
 
-    def _decide(self, seen: Inspection, wish: Wish, drifted: NamespaceId | None) -> Plan:
+    def _decide(
+        self, seen: Inspection, wish: Wish, drifted: NamespaceId | None, account: Account, report: Report
+    ) -> Plan:
         """The plan for a state, given which namespace was found to drift."""
         plan = plan_present(seen.state, wish)
         if drifted is None or plan.target != drifted or self._options.on_drift == ON_DRIFT_REPORT:
             return plan
         if self._options.on_drift == ON_DRIFT_FAIL:
             raise RootlessError(f"the maps of {drifted} are not what the configured ranges give today (on_drift: fail)")
-        self._refuse_inhabited(seen, "recreate")
+        self._refuse_inhabited(seen, account, report, "recreate")
         self._refuse_pinned(seen)
         return plan_recreate(seen.state, wish)
 
@@ -188,7 +191,7 @@ class Namespaces:
             if attempt:
                 self._scene.rescan()
             with self._inspect(account, agent) as seen:
-                plan = self._decide(seen, wish, drifted)
+                plan = self._decide(seen, wish, drifted, account, report)
                 applier = self._applier(agent, account, wish.method)
                 try:
                     applier.run(plan, seen.pairs, maps=desired.maps)
@@ -225,7 +228,7 @@ class Namespaces:
             with self._inspect(account, agent) as seen:
                 report.see(seen.state)
                 report.before = report.after = artefacts(seen.state)
-                plan = self._decide_absent(seen)
+                plan = self._decide_absent(seen, account, report)
             report.action, report.changed = plan.action, plan.changes
             if not plan.changes:
                 return
@@ -234,10 +237,10 @@ class Namespaces:
                 return
             self._apply_absent(account, agent, report)
 
-    def _decide_absent(self, seen: Inspection) -> Plan:
+    def _decide_absent(self, seen: Inspection, account: Account, report: Report) -> Plan:
         plan = plan_absent(seen.state)
         if plan.changes:
-            self._refuse_inhabited(seen, "remove")
+            self._refuse_inhabited(seen, account, report, "remove")
             self._refuse_pinned(seen)
         return plan
 
@@ -249,7 +252,7 @@ class Namespaces:
             with self._inspect(account, agent) as seen:
                 applier = self._applier(agent, account, METHOD_PAUSE)
                 try:
-                    applier.run(self._decide_absent(seen), seen.pairs, maps=self.available)
+                    applier.run(self._decide_absent(seen, account, report), seen.pairs, maps=self.available)
                 except RaceLostError:
                     continue
             removed = report.namespace
@@ -261,11 +264,18 @@ class Namespaces:
             return
         raise RootlessError(f"the state directory kept changing, {_ATTEMPTS} times; who else works there?")
 
-    def _refuse_inhabited(self, seen: Inspection, verb: str) -> None:
+    def _refuse_inhabited(self, seen: Inspection, account: Account, report: Report, verb: str) -> None:
         pids = seen.state.processes_in(seen.state.target)
         if not pids or self._options.force:
             return
-        named = ", ".join(f"{pid} ({comm(self._host.proc, pid)})" for pid in pids[:_NAMED_PROCESSES])
+        listed = pids[:_LISTED_PROCESSES]
+        # A child of its own: the one at hand may have joined the namespace, where it sees other PIDs.
+        with self._agent(account) as agent:
+            containers = agent.call("containers", pids=list(listed))
+        report.in_the_way = [
+            ProcessInTheWay(pid, comm(self._host.proc, pid), container) for pid, container in zip(listed, containers)
+        ]
+        named = ", ".join(str(process) for process in report.in_the_way[:_NAMED_PROCESSES])
         more = f" and {len(pids) - _NAMED_PROCESSES} more" if len(pids) > _NAMED_PROCESSES else ""
         raise ProcessesInTheWayError(
             f"will not {verb} {seen.state.target}: {len(pids)} other process(es) live in it: {named}{more}. "

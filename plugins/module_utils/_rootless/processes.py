@@ -58,15 +58,24 @@ def owner(proc: str, pid: int) -> int:
     return os.stat(f"{proc}/{pid}").st_uid
 
 
+def parent(proc: str, pid: int) -> int:
+    """The PID of a process's parent; 0 for one that has none here. Raises `OSError` when the process is gone."""
+    return int(_stat(proc, pid)[1])
+
+
 def age(proc: str, pid: int) -> float:
     """Seconds since a process was started; 0 for one that is gone."""
     try:
-        with open(f"{proc}/{pid}/stat", "rb") as file:
-            # The name, in parentheses, may contain anything.
-            started = int(file.read().rpartition(b")")[2].split()[19])
+        started = int(_stat(proc, pid)[19])
     except OSError:
         return 0.0
     return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK"))
+
+
+def _stat(proc: str, pid: int) -> list[bytes]:
+    """The fields of /proc/PID/stat from the third, the state, on: the second, a name, may contain anything."""
+    with open(f"{proc}/{pid}/stat", "rb") as file:
+        return file.read().rpartition(b")")[2].split()
 
 
 @contextmanager

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from . import pause
@@ -27,6 +27,18 @@ from .plan import (
 from .state import LIVE, MISSING, Finding, UserState
 
 
+@dataclass(frozen=True)
+class ProcessInTheWay:
+    """A process that keeps a namespace from being replaced or removed; `container` where a command line names it."""
+
+    pid: int
+    command: str
+    container: str | None
+
+    def __str__(self) -> str:
+        return f"{self.pid} ({self.command}{f', container {self.container}' if self.container else ''})"
+
+
 @dataclass
 class Report:
     """The outcome for one user. `before` and `after` are the artefacts, for a diff."""
@@ -42,6 +54,7 @@ class Report:
     changed: bool = False
     messages: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    in_the_way: list[ProcessInTheWay] = field(default_factory=list)
     before: dict[str, Any] = field(default_factory=dict)
     after: dict[str, Any] = field(default_factory=dict)
 
@@ -81,6 +94,10 @@ class Report:
             "processes": len(state.processes_in(namespace)) if state else 0,
             "msg": "; ".join([*self.messages, *self.warnings]),
         }
+
+    def obstacles(self) -> dict[str, Any]:
+        """What else `rootless_ns` tells: the processes that kept it from doing what was asked."""
+        return {"in_the_way": [asdict(process) for process in self.in_the_way]}
 
     def verdicts(self) -> dict[str, Any]:
         """What else `rootless_ns_info` tells: the state, and the verdict on every key with its evidence."""

@@ -17,8 +17,9 @@ from typing import Any
 from . import handles, pause, processes
 from .accounts import Account
 from .as_user import Operation
+from .containers import container_of
 from .errors import RootlessError
-from .idmap import IdMapEntry
+from .idmap import IdMapEntry, shown
 from .kernel import CLONE_NEWNS, CLONE_NEWUSER, Syscalls
 from .map_writer import TOOL_PATH, write_maps
 from .runtime_dir import (
@@ -72,6 +73,7 @@ class UserSide:
             "inspect": self.inspect,
             "marks": self.marks,
             "runtime_directories": self.runtime_directories,
+            "containers": self.containers,
             "lock": self.lock,
             "create": self.create,
             "start_pause": self.start_pause,
@@ -133,6 +135,11 @@ class UserSide:
             if value.startswith("/") and len(value) <= _MAX_PATH:
                 found.add(value.rstrip("/"))
         return sorted(found)
+
+    def containers(self, *, pids: list[int]) -> list[str | None]:
+        """The name of the container that each process belongs to, where a command line tells it."""
+        names = (container_of(self._proc, pid) for pid in pids)
+        return [name and shown(name) for name in names]
 
     def lock(self, *, make: bool) -> bool:
         """Lock the state directory until the child ends; False when there is none and it is not to be made."""

@@ -20,7 +20,7 @@ from ansible_collections.userns.rootless.plugins.module_utils._rootless.cleaning
     OrphanOutcome,
 )
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.nsfs import NamespaceId
-from ansible_collections.userns.rootless.plugins.module_utils._rootless.report import Report
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.report import ProcessInTheWay, Report
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.state import Finding, PauseProcess
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.subid_change import KindOutcome
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.subid_plan import Owner, OwnerOutcome
@@ -63,8 +63,8 @@ def given_by(name: str) -> dict[str, Any]:
         outcome = OwnerOutcome(ranges=[(1, 2)], added=[(1, 2)], removed=[(3, 4)])
         found = {kind: KindOutcome(f"/etc/sub{kind}", "", "", [outcome]) for kind in ("uid", "gid")}
         return {"owners": _entry(Owner("alice", "alice", frozenset()), 0, found)}
-    report = Report("alice")
-    return {"namespaces": {**report.as_dict(), **(report.verdicts() if name.endswith("_info") else {})}}
+    report = Report("alice", in_the_way=[ProcessInTheWay(1, "conmon", "web")])
+    return {"namespaces": {**report.as_dict(), **(report.verdicts() if name.endswith("_info") else report.obstacles())}}
 
 
 @pytest.mark.parametrize("name", MODULES)
