@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which container a process belongs to: the command line of its monitor, conmon, names it.
 
-Only to be asked as the process's own user (see `processes.environ`). What a command line says is the process's own word.
+Only to be asked as the process's own user (see `processes.environ`), and it is nothing but the process's own word.
 """
 
 from __future__ import annotations
