@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -13,8 +14,12 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from .._rootless.accounts import Account, AccountError, find_account
+from .._rootless.desired import IdMaps
+from .._rootless.host import Host
+from .._rootless.idmap import IdMap
 from .._rootless.kernel import Syscalls
 from .._rootless.report import Report
+from .._rootless.runtime_dir import may_have_state
 from .._rootless.subid import SubidRange
 
 _WARNED_USERS = 20
@@ -43,6 +48,35 @@ def resolve(users: Iterable[str]) -> list[Account | Report]:
             report.fail(str(error))
             found.append(report)
     return found
+
+
+def users_of_interest(owners: Iterable[str], host: Host, available: IdMaps) -> list[str]:
+    """Whom to look at when nobody is named: oneself; as root everybody with a range or a runtime directory, by UID."""
+    if os.geteuid() != 0:
+        return [str(os.geteuid())]
+    # Ranges may belong to owners without an account, such as "containers": those have no namespace.
+    named = set(owners)
+    here = IdMap(available.uid_map)
+    uids = {
+        entry.pw_uid
+        for entry in pwd.getpwall()
+        if entry.pw_uid != 0
+        # In a user namespace, users that are not mapped there do not exist for it.
+        and here.to_parent(entry.pw_uid) is not None
+        and (
+            entry.pw_name in named
+            or str(entry.pw_uid) in named
+            or may_have_state(entry.pw_uid, run=host.run, tmp=host.tmp)
+        )
+    }
+    return [str(uid) for uid in sorted(uids)]
+
+
+def who_to_try_as(accounts: Iterable[Account]) -> list[Account]:
+    """For what has to be tried as an ordinary user: those of the call, `nobody`, or at last ourselves."""
+    nobody = [entry for entry in pwd.getpwall() if entry.pw_name == "nobody"]
+    candidates = [*accounts, *(Account(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir) for entry in nobody)]
+    return [*candidates, Account("", os.geteuid(), os.getegid(), "/")]
 
 
 def refuse_others(module: AnsibleModule, accounts: Iterable[Account | Report]) -> None:

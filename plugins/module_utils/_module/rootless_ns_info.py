@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import os
-import pwd
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -14,15 +12,14 @@ from ansible.module_utils.basic import AnsibleModule
 from .._rootless.accounts import Account
 from .._rootless.errors import RootlessError
 from .._rootless.host import Host
-from .._rootless.idmap import IdMap, count_ids
+from .._rootless.idmap import count_ids
 from .._rootless.kernel import Syscalls
 from .._rootless.namespaces import Namespaces, Options
 from .._rootless.nsfs_support import nsfs_handles
 from .._rootless.report import Report
-from .._rootless.runtime_dir import may_have_state
 from .._rootless.subid import SubidRange
 from .._rootless.subid_change import Accounts, find_overlaps
-from .common import open_kernel, overlap_entry, refuse_others, resolve, warn_of
+from .common import open_kernel, overlap_entry, refuse_others, resolve, users_of_interest, warn_of, who_to_try_as
 
 ARGUMENT_SPEC: dict[str, Any] = {"users": {"type": "list", "elements": "str"}}
 
@@ -34,7 +31,9 @@ def run(module: AnsibleModule) -> None:
     try:
         namespaces = Namespaces(syscalls, host=host, options=Options())
         asked = module.params["users"]
-        accounts = resolve(asked if asked is not None else _default_users(namespaces, host))
+        accounts = resolve(
+            asked if asked is not None else users_of_interest(namespaces.subids.owners(), host, namespaces.available)
+        )
         refuse_others(module, accounts)
         for problem in namespaces.subids.problems():
             module.warn(f"{problem}: the line is ignored, as newuidmap and Podman do")
@@ -55,28 +54,6 @@ def run(module: AnsibleModule) -> None:
         told = "; ".join(f"{report.user}: {'; '.join(report.messages)}" for report in failed)
         module.fail_json(msg=f"{len(failed)} of {len(reports)} users cannot be looked at: {told}", **result)
     module.exit_json(**result)
-
-
-def _default_users(namespaces: Namespaces, host: Host) -> list[str]:
-    """Oneself; as root everybody with a range or a runtime directory, by UID."""
-    if os.geteuid() != 0:
-        return [str(os.geteuid())]
-    # Ranges may belong to owners without an account, such as "containers": those have no namespace.
-    owners = set(namespaces.subids.owners())
-    here = IdMap(namespaces.available.uid_map)
-    uids = {
-        entry.pw_uid
-        for entry in pwd.getpwall()
-        if entry.pw_uid != 0
-        # In a user namespace, users that are not mapped there do not exist for it.
-        and here.to_parent(entry.pw_uid) is not None
-        and (
-            entry.pw_name in owners
-            or str(entry.pw_uid) in owners
-            or may_have_state(entry.pw_uid, run=host.run, tmp=host.tmp)
-        )
-    }
-    return [str(uid) for uid in sorted(uids)]
 
 
 def _available(namespaces: Namespaces) -> dict[str, Any]:
@@ -112,10 +89,7 @@ def _range(range_: SubidRange) -> dict[str, Any]:
 
 def _probe(syscalls: Syscalls, namespaces: Namespaces, host: Host, accounts: list[Account | Report]) -> str:
     """Asked as the first user of the call; without one as `nobody`, or as ourselves where we cannot become another."""
-    entries = [entry for entry in pwd.getpwall() if entry.pw_name == "nobody"]
-    candidates = [account for account in accounts if isinstance(account, Account)]
-    candidates += [Account(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir) for entry in entries]
-    candidates.append(Account("", os.geteuid(), os.getegid(), "/"))
+    candidates = who_to_try_as(account for account in accounts if isinstance(account, Account))
 
     def probe_owner() -> bool:
         for candidate in candidates:

@@ -28,6 +28,8 @@ class Host:
     etc: str = "/etc"
     run: str = "/run"
     tmp: str = "/tmp"
+    sys: str = "/sys"
+    var: str = "/var"
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     # Seconds that a user's child may take for one step; somebody hostile can make it hang.
     timeout: float = 30.0

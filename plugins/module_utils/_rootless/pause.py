@@ -56,14 +56,12 @@ def parse_pid(content: bytes) -> int:
     return int(content)
 
 
-def spawn(enter: Callable[[], None], *, uid: int, gid: int, runtime_dir: str) -> int:
-    """Start a pause process in the namespaces that `enter` puts the child into; returns its PID.
+def marks(*, uid: int, gid: int, runtime_dir: str) -> dict[str, str]:
+    """The environment by which a pause process is known as one, and as that of this user.
 
-    Its environment tells, as that of Podman's does, below which runtime directory the file that names it lies.
-    The caller is its parent: the PID stays valid until the caller exits. Raises `OSError` as `enter` or exec(3)
-    met it.
+    It tells, as that of Podman's does, below which runtime directory the file that names the process lies.
     """
-    environment = {
+    return {
         "PATH": "/usr/bin:/bin",
         "XDG_RUNTIME_DIR": runtime_dir,
         "_PODMAN_PAUSE": "1",
@@ -71,6 +69,14 @@ def spawn(enter: Callable[[], None], *, uid: int, gid: int, runtime_dir: str) ->
         "_CONTAINERS_ROOTLESS_UID": str(uid),
         "_CONTAINERS_ROOTLESS_GID": str(gid),
     }
+
+
+def spawn(enter: Callable[[], None], *, environment: dict[str, str]) -> int:
+    """Start a process that only waits, in the namespaces that `enter` puts it into; returns its PID.
+
+    The caller is its parent: the PID stays valid until the caller exits. Raises `OSError` as `enter` or exec(3)
+    met it.
+    """
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:

@@ -14,11 +14,12 @@ import signal
 from collections.abc import Mapping
 from typing import Any
 
-from . import handles, pause, processes
+from . import handles, pause, probes, processes
 from .accounts import Account
 from .as_user import Operation
 from .containers import container_of
 from .errors import RootlessError
+from .graph_root import device_of, find_graph_root
 from .idmap import IdMapEntry, shown
 from .kernel import CLONE_NEWNS, CLONE_NEWUSER, Syscalls
 from .map_writer import TOOL_PATH, write_maps
@@ -84,6 +85,8 @@ class UserSide:
             "remove": self.remove,
             "kill_pause": self.kill_pause,
             "probe_handles": self.probe_handles,
+            "why_no_namespace": self.why_no_namespace,
+            "graph_root": self.graph_root,
             "join": self.join,
         }
 
@@ -229,34 +232,23 @@ class UserSide:
 
     def probe_handles(self) -> bool:
         """Whether this user can reopen a handle of a namespace of its own that it is not in."""
-        reader, writer = os.pipe()
-        hold_reader, hold_writer = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                os.close(hold_writer)
-                self._syscalls.unshare(CLONE_NEWUSER)
-                fd = os.open(f"{self._proc}/self/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-                kind, payload = self._syscalls.name_to_handle(fd)
-                os.write(writer, f"{kind} {payload.hex()}".encode())
-                os.close(writer)
-                os.read(hold_reader, 1)
-            finally:
-                os._exit(0)
-        try:
-            os.close(writer)
-            with os.fdopen(reader, "rb") as file:
-                answer = file.read().decode().split()
-            if len(answer) != 2:
-                return False
-            os.close(self._syscalls.open_nsfs_handle(int(answer[0]), bytes.fromhex(answer[1])))
-            return True
-        except OSError:
-            return False
-        finally:
-            os.close(hold_reader)
-            os.close(hold_writer)
-            os.waitpid(pid, 0)
+        return probes.opens_handles(self._syscalls, proc=self._proc)
+
+    def why_no_namespace(
+        self, *, uid_map: list[dict[str, int]], gid_map: list[dict[str, int]], path: str
+    ) -> tuple[str, int, str] | None:
+        """Try a namespace with these maps; None if it can be had, else the step that failed, errno and text."""
+        return probes.why_no_namespace(
+            self._syscalls,
+            uid_map=[IdMapEntry(**entry) for entry in uid_map],
+            gid_map=[IdMapEntry(**entry) for entry in gid_map],
+            path=path,
+        )
+
+    def graph_root(self, *, etc: str) -> dict[str, str | None]:
+        """Where Podman keeps this user's images, and the device it lies on."""
+        path = find_graph_root(self._account, environment=self._environment, etc=etc)
+        return {"path": path, "device": device_of(path)}
 
     def join(self, user_fd: int, mnt_fd: int) -> None:
         """Join a namespace for good, as Podman does: the last operation of a child."""
@@ -272,7 +264,8 @@ class UserSide:
     def _spawn(self, enter: Any) -> int:
         try:
             runtime_dir = self._runtime_directory().path
-            pid = pause.spawn(enter, uid=self._account.uid, gid=self._account.gid, runtime_dir=runtime_dir)
+            marks = pause.marks(uid=self._account.uid, gid=self._account.gid, runtime_dir=runtime_dir)
+            pid = pause.spawn(enter, environment=marks)
         except OSError as error:
             raise RootlessError(_why_no_namespace(error, self._account)) from None
         self._started.add(pid)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 PLUGINS = Path(__file__).parents[4] / "plugins"
-LIBRARY = sorted((PLUGINS / "module_utils/_rootless").glob("*.py"))
+LIBRARY = sorted((PLUGINS / "module_utils/_rootless").rglob("*.py"))
 MODULES = sorted((PLUGINS / "modules").glob("*.py"))
 
 
@@ -35,10 +35,11 @@ def test_there_is_something_to_check() -> None:
 @pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.name)
 def test_the_library_stands_on_the_standard_library_alone(path: Path) -> None:
     for level, name in imports(path):
-        assert level in (0, 1)
+        # Never out of the library: it is copied onto hosts as a package of its own.
+        assert level <= len(path.relative_to(PLUGINS / "module_utils/_rootless").parts)
         if level == 0 and sys.version_info >= (3, 10):
             assert name in sys.stdlib_module_names
-        assert level == 1 or name != "ansible"
+        assert level or name != "ansible"
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.name)

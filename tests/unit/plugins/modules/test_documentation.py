@@ -7,19 +7,27 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from ansible_collections.userns.rootless.plugins.module_utils._module.rootless_host_info import user_entry
 from ansible_collections.userns.rootless.plugins.module_utils._module.rootless_subid import _entry
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.checks.catalogue import (
+    CATALOGUE,
+    SEVERITIES,
+    HostFinding,
+)
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.cleaning import (
     Cleaning,
     FileOutcome,
     OrphanOutcome,
 )
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.nsfs import NamespaceId
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.readiness import UserReadiness, as_dict
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.report import ProcessInTheWay, Report
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.state import Finding, PauseProcess
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.subid_change import KindOutcome
@@ -63,6 +71,8 @@ def given_by(name: str) -> dict[str, Any]:
         outcome = OwnerOutcome(ranges=[(1, 2)], added=[(1, 2)], removed=[(3, 4)])
         found = {kind: KindOutcome(f"/etc/sub{kind}", "", "", [outcome]) for kind in ("uid", "gid")}
         return {"owners": _entry(Owner("alice", "alice", frozenset()), 0, found)}
+    if name == "rootless_host_info":
+        return {"users": user_entry(UserReadiness("alice"), host_blocked=False)}
     report = Report("alice", in_the_way=[ProcessInTheWay(1, "conmon", "web")])
     return {"namespaces": {**report.as_dict(), **(report.verdicts() if name.endswith("_info") else report.obstacles())}}
 
@@ -76,6 +86,22 @@ def test_entries_are_documented(name: str) -> None:
     for field, value in given.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
             assert documented[field]["contains"].keys() == value[0].keys()
+
+
+def test_host_findings_are_documented() -> None:
+    documented = yaml.safe_load(load("rootless_host_info").RETURN)["findings"]["contains"]
+    codes = re.findall(r"V\(([a-z0-9-]+)\)", "".join(documented["code"]["description"]))
+    assert sorted(codes) == sorted(CATALOGUE)
+    assert documented.keys() == as_dict(HostFinding("userns-off", "found", "fix"), None).keys()
+    assert re.findall(r"V\((\w+)\)", "".join(documented["severity"]["description"])) == list(SEVERITIES)
+
+
+@pytest.mark.parametrize("code", CATALOGUE)
+def test_every_host_finding_is_produced_for_real(code: str) -> None:
+    """By a test on this kernel or on another one, or on a host in a molecule scenario."""
+    root = Path(__file__).parents[4]
+    texts = [path.read_text() for path in (*root.glob("tests/kernel/test_*.py"), *root.glob("molecule/**/*.yml"))]
+    assert any(re.search(rf"\b{code}\b(?!-)", text) for text in texts)
 
 
 def test_action_group_names_all_modules() -> None:

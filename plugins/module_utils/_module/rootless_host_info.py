@@ -1,0 +1,73 @@
+# Copyright (c) 2026, the userns.rootless authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Module `rootless_host_info`: what keeps this host from running rootless containers; changes nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from .._rootless.accounts import Account
+from .._rootless.checks.catalogue import HostFinding
+from .._rootless.errors import RootlessError
+from .._rootless.host import Host
+from .._rootless.readiness import Readiness, UserReadiness, as_dict
+from .._rootless.report import Report
+from .common import open_kernel, refuse_others, resolve, users_of_interest, who_to_try_as
+
+ARGUMENT_SPEC: dict[str, Any] = {"users": {"type": "list", "elements": "str"}}
+
+
+def run(module: AnsibleModule) -> None:
+    """Check and return; a user that does not exist fails the task at the end, what is found never does."""
+    syscalls = open_kernel(module)
+    host = Host()
+    try:
+        readiness = Readiness(syscalls, host=host)
+        asked = module.params["users"]
+        users = asked if asked is not None else users_of_interest(readiness.owners(), host, readiness.available)
+        accounts = resolve(users)
+        refuse_others(module, accounts)
+        found, handles = readiness.of_host(who_to_try_as(user for user in accounts if isinstance(user, Account)))
+        outcomes = readiness.of_users([_outcome(user) for user in accounts])
+    except (RootlessError, OSError) as error:
+        module.fail_json(msg=str(error), exception=error)
+    _finish(module, found, outcomes, handles)
+
+
+def _outcome(user: Account | Report) -> Account | UserReadiness:
+    if isinstance(user, Account):
+        return user
+    return UserReadiness(user.user, messages=user.messages)
+
+
+def user_entry(outcome: UserReadiness, *, host_blocked: bool) -> dict[str, Any]:
+    """One entry of `users`."""
+    return {
+        "user": outcome.user,
+        "uid": outcome.account.uid if outcome.account else None,
+        "ok": not host_blocked and not outcome.blocked,
+        "codes": list(dict.fromkeys(finding.code for finding in outcome.findings)),
+        "msg": "; ".join(outcome.messages),
+    }
+
+
+def _finish(module: AnsibleModule, found: list[HostFinding], outcomes: list[UserReadiness], handles: str) -> None:
+    host_blocked = any(finding.blocks for finding in found)
+    users = [user_entry(outcome, host_blocked=host_blocked) for outcome in outcomes]
+    findings = [as_dict(finding, None) for finding in found]
+    findings += [as_dict(finding, outcome.user) for outcome in outcomes for finding in outcome.findings]
+    result: dict[str, Any] = {
+        "changed": False,
+        "ok": not host_blocked and all(user["ok"] for user in users),
+        "findings": findings,
+        "users": users,
+        "kernel": {"nsfs_handles": handles},
+    }
+    failed = [outcome for outcome in outcomes if outcome.failed]
+    if failed:
+        told = "; ".join(f"{outcome.user}: {'; '.join(outcome.messages)}" for outcome in failed)
+        module.fail_json(msg=f"{len(failed)} of {len(outcomes)} users cannot be looked at: {told}", **result)
+    module.exit_json(**result)
