@@ -101,6 +101,15 @@ class SubidText:
         names = {self.canonical(name) for name in owner.names}
         return [note for name in names for note in self._notes_by_owner.get(name, ())]
 
+    def released_twice(self) -> list[tuple[int, int]]:
+        """The intervals `[start, end)` that different owners have given back."""
+        pairs = overlapping((note[0], note[1], note) for note in self._notes)
+        return [
+            (max(one[0], other[0]), min(one[0] + one[1], other[0] + other[1]))
+            for one, other in pairs
+            if one[2] != other[2]
+        ]
+
     def forget_released(self, start: int, end: int) -> None:
         """Drop the notes of what is given out again."""
         index = bisect_left(self._notes, (start - self._longest_note,))
@@ -109,10 +118,11 @@ class SubidText:
                 self.lines[self._notes[index][3]] = None
             index += 1
 
-    def holder(self, id_: int) -> str:
-        """Who has an ID, for a message."""
-        found = (range_ for range_ in self.ranges if range_.start <= id_ < range_.end)
-        return next((str(range_) for range_ in found), "a user, a group or the system")
+    def holder(self, id_: int, owner: Owner) -> str:
+        """Who else than the owner has an ID, for a message."""
+        own = self.of(owner)
+        found = [range_ for range_ in self.ranges if range_.start <= id_ < range_.end]
+        return next((str(range_) for range_ in sorted(found, key=own.__contains__)), "a user, a group or the system")
 
     def canonical(self, owner: str) -> str:
         """One name for each owner: a UID and the name that goes with it are the same."""
@@ -122,7 +132,7 @@ class SubidText:
         """An owner's ranges, sorted by start."""
         names = {self.canonical(name) for name in owner.names}
         found = [range_ for name in names for range_ in self._by_owner.get(name, ())]
-        return sorted(found, key=lambda range_: (range_.start, range_.line or 0))
+        return sorted(found, key=lambda range_: (range_.start, range_.count, range_.line or 0))
 
     def overlaps(self) -> list[tuple[SubidRange, SubidRange]]:
         """Ranges of different owners that share IDs."""
@@ -162,8 +172,11 @@ def plan_present(
     """
     forbidden = [(0, 1), (MAX_ID - 1, MAX_ID + 1), *in_use]
     ranges = [(range_.start, range_.end) for range_ in text.ranges]
+    shared = [(max(one.start, other.start), min(one.end, other.end)) for one, other in text.overlaps()]
     places = _Places(
         explicit=Taken([*ranges, *forbidden]),
+        contested=Taken([*shared, *forbidden]),
+        returned=Taken([] if wish.reuse_released else text.released_twice()),
         allocator=Allocator(
             Taken([*ranges, *forbidden, *([] if wish.reuse_released else text.released())]),
             policy,
@@ -179,9 +192,15 @@ def plan_present(
 
 @dataclass
 class _Places:
-    """Where there is room: for ranges that were asked for by number, and for those to be found."""
+    """Where there is room: for ranges that were asked for by number, and for those to be found.
+
+    What is `contested` is not even free for an owner who gives it up, since it is somebody else's, too; what different
+    owners have `returned` goes to none of them.
+    """
 
     explicit: Taken
+    contested: Taken
+    returned: Taken
     allocator: Allocator
     policy: Policy
 
@@ -233,11 +252,12 @@ def _serve_ranges(
             continue
         # What the owner gives up is free for itself.
         going = [(range_.start, range_.end) for range_ in have if range_ not in kept]
-        for piece in _without((start, start + count), going):
-            obstacle = places.explicit.in_the_way(*piece)
+        pieces = [(piece, places.explicit) for piece in _without((start, start + count), going)]
+        for piece, taken in [*pieces, ((start, start + count), places.contested)]:
+            obstacle = taken.in_the_way(*piece)
             if obstacle is not None:
                 where = max(piece[0], obstacle[0])
-                raise NoRoomError(f"{start}:{count} is not free: ID {where} belongs to {text.holder(where)}")
+                raise NoRoomError(f"{start}:{count} is not free: ID {where} belongs to {text.holder(where, owner)}")
         new.append((start, count))
     _change(text, owner, outcome, gone=[range_ for range_ in have if range_ not in kept], new=new)
     for start, count in new:
@@ -275,7 +295,8 @@ def _serve_count(
 def _find(text: SubidText, owner: Owner, count: int, places: _Places) -> tuple[int, int]:
     """What the owner itself gave back, if it is still free, else the lowest gap."""
     for start, released in text.released_by(owner):
-        if released == count and places.explicit.in_the_way(start, start + count) is None:
+        obstacles = (taken.in_the_way(start, start + count) for taken in (places.explicit, places.returned))
+        if released == count and not any(obstacles):
             places.explicit.add(start, start + count)
             places.allocator.reserve(start, start + count)
             return start, count

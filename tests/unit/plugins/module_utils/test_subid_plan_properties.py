@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("hypothesis")
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.login_defs import Policy
@@ -51,6 +51,14 @@ def ids(ranges: Any) -> set[int]:
     return {id_ for start, count in ranges for id_ in range(start, start + count)}
 
 
+U0 = Owner("u0", "u0", frozenset({"1", "u0"}), 1)
+SHRINK = Wish(count=1, allocate="uid", exclusive=True)
+
+
+# What an owner gives up is its own again only where it is nobody else's, too.
+@example("u0:41:60\nu1:41:60\n", [U0], SHRINK, [])
+@example("u0:41:60\n", [U0], SHRINK, [100])
+@example("u0:1:2\nu0:1:1\n", [U0], Wish(count=1), [])
 @given(files, some_owners, wishes, st.lists(st.integers(1, 2000), max_size=5))
 def test_what_is_given_out_is_nobody_elses(text: str, owners: list[Owner], wish: Wish, in_use: list[int]) -> None:
     before = parse(text)
@@ -108,6 +116,8 @@ def test_ranges_by_uid_do_not_depend_on_order(some: list[Owner], order: list[Own
     assert all(found[owner.asked] == outcome.ranges for owner, outcome in zip(some, two.outcomes))
 
 
+# Given back by two, one after the other.
+@example("# released by userns.rootless: u3:150:20\nu0:91:60\n", [U0], OWNERS, 20)
 @given(files, some_owners, some_owners, st.integers(1, 80))
 def test_what_was_released_is_not_given_to_others(
     text: str, leaving: list[Owner], coming: list[Owner], count: int

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 
 pytest.importorskip("hypothesis")
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.accounts import Account
@@ -34,11 +33,6 @@ from ansible_collections.userns.rootless.plugins.module_utils._rootless.subid im
     _nss_service,
     _parse_answer,
 )
-
-# As long as one likes: ROOTLESS_TEST_LONG takes a hundred times as many examples.
-settings.register_profile("long", max_examples=10_000, deadline=None)
-if os.environ.get("ROOTLESS_TEST_LONG"):
-    settings.load_profile("long")
 
 
 @given(st.one_of(st.binary(max_size=300), st.binary(min_size=272, max_size=272)))
