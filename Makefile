@@ -24,7 +24,7 @@ test: setup ## all tests
 lint unit sanity units kernel molecule: setup ## one stage of the tests
 	@tools/test $@
 
-test-kernels: setup ## what must hold on every kernel, on Debian's oldest and newest
+test-kernels: setup ## what must hold on every kernel, on old and new ones
 	@tools/test kernels
 
 test-long: setup ## what takes too long for every day: kills and errors at each call, more races, more fuzzing

@@ -9,7 +9,11 @@ What to expect is probed here, with the system calls themselves, and never taken
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
+import socket
+import struct
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +26,6 @@ Run = Callable[..., dict[str, Any]]
 libc = ctypes.CDLL(None, use_errno=True)
 FD_NSFS_ROOT = -10003
 SIZE = 136
-LIMIT = Path("/proc/sys/user/max_user_namespaces")
 
 
 def opens(handle: bytes) -> bool:
@@ -145,21 +148,35 @@ def test_root_repairs_what_would_mislead_podman(
     assert user.handles_file.exists() is (handles == "user")
 
 
-needs_the_limit = pytest.mark.skipif(
+in_guests_only = pytest.mark.skipif(
     not os.environ.get("ROOTLESS_TEST_GUEST"),
-    reason=f"sets {LIMIT} to 0, in guests only (make test-kernels): a killed run would leave the machine so",
+    reason="changes the whole machine, so in guests only (make test-kernels)",
 )
 
 
 @pytest.fixture
-def no_user_namespaces(as_root: None) -> Iterator[None]:
-    before = LIMIT.read_text()
-    LIMIT.write_text("0")
-    yield
-    LIMIT.write_text(before)
+def sysctl(as_root: None) -> Iterator[Callable[[str, int], None]]:
+    """Sets kernel parameters until the test is over."""
+    before: dict[Path, str] = {}
+
+    def write(name: str, value: int) -> None:
+        path = Path("/proc/sys", name.replace(".", "/"))
+        if not path.exists():
+            pytest.skip(f"this kernel has no {name}")
+        before.setdefault(path, path.read_text())
+        path.write_text(str(value))
+
+    yield write
+    for path, value in before.items():
+        path.write_text(value)
 
 
-@needs_the_limit
+@pytest.fixture
+def no_user_namespaces(sysctl: Callable[[str, int], None]) -> None:
+    sysctl("user.max_user_namespaces", 0)
+
+
+@in_guests_only
 @pytest.mark.alone
 def test_no_namespace_may_be_made(ns: Run, user: Any, no_user_namespaces: None) -> None:
     result = ns(user)
@@ -168,7 +185,7 @@ def test_no_namespace_may_be_made(ns: Run, user: Any, no_user_namespaces: None) 
     assert user.processes() == []
 
 
-@needs_the_limit
+@in_guests_only
 @pytest.mark.alone
 def test_what_is_pinned_needs_no_new_namespace(ns: Run, user: Any, request: pytest.FixtureRequest, inodes: Any) -> None:
     first = ns(user)
@@ -177,3 +194,92 @@ def test_what_is_pinned_needs_no_new_namespace(ns: Run, user: Any, request: pyte
     again = ns(user)
     assert (again["action"], again["userns"]) == ("repaired", first["userns"])
     assert inodes(user.pause_pid()) == (first["userns"], first["mntns"])
+
+
+@in_guests_only
+@pytest.mark.alone
+@pytest.mark.parametrize(
+    ("name", "value", "code"),
+    [
+        ("user.max_user_namespaces", 0, "userns-off"),
+        ("user.max_mnt_namespaces", 0, "userns-off"),
+        ("user.max_user_namespaces", 3, "userns-few"),
+        ("kernel.unprivileged_userns_clone", 0, "userns-for-root-only"),
+        ("kernel.apparmor_restrict_unprivileged_userns", 1, "userns-apparmor"),
+    ],
+)
+def test_what_the_kernel_forbids(
+    module: Run, ns: Run, user: Any, sysctl: Any, name: str, value: int, code: str
+) -> None:
+    before = module("rootless_host_info", users=[user.name])
+    assert before["ok"]
+    sysctl(name, value)
+    result = module("rootless_host_info", users=[user.name])
+    (finding,) = [finding for finding in result["findings"] if finding["code"] not in codes(before)]
+    assert finding["code"] == code
+    assert f"{name} = {value}" in finding["found"]
+    assert name in finding["fix"]
+    # What is said to block does.
+    assert (ns(user)["action"] == "created") is result["ok"] is (finding["severity"] != "blocks")
+
+
+def codes(result: dict[str, Any]) -> set[str]:
+    return {finding["code"] for finding in result["findings"]}
+
+
+def test_handles_that_are_asked_for(module: Run, user: Any, handles: str) -> None:
+    assert "handles-unusable" not in codes(module("rootless_host_info", users=[user.name]))
+    result = module("rootless_host_info", users=[user.name], env={"PODMAN_NO_PAUSE_PROCESS": "1"})
+    assert ("handles-unusable" in codes(result)) is (handles != "user")
+    assert result["kernel"]["nsfs_handles"] == handles
+
+
+@pytest.fixture
+def nfs(user: Any) -> Iterator[Path]:
+    """A home directory on NFS, served by this kernel to itself, set up as exportfs(8) and rpc.nfsd(8) do."""
+    modules = sorted(Path("/modules").glob("*.ko"))
+    if not modules:
+        pytest.skip("this guest has no modules of NFS")
+    for path in modules:
+        with open(path, "rb") as file:
+            # finit_module(2); a second time it says EEXIST.
+            libc.syscall(313, file.fileno(), b"", 0)
+    with socket.socket() as any_socket:
+        # SIOCSIFFLAGS of netdevice(7), with IFF_UP.
+        fcntl.ioctl(any_socket, 0x8914, struct.pack("16sh", b"lo", 1))
+    export = Path("/run/export")
+    export.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(export)], check=True)
+    (export / "home").mkdir()
+    os.chown(export / "home", user.uid, user.gid)
+    subprocess.run(["mount", "-t", "nfsd", "nfsd", "/proc/fs/nfsd"], check=True)
+    rpc = Path("/proc/net/rpc")
+    forever = 2147483647
+    # Read and write, no_root_squash, insecure_locks, no_subtree_check, fsid.
+    flags = 0x2434
+    for name, line in (
+        ("auth.unix.ip", f"nfsd 127.0.0.1 {forever} all"),
+        ("nfsd.fh", f"all 1 \\x00000000 {forever} {export}"),
+        ("nfsd.export", f"all {export} {forever} {flags} 65534 65534 0"),
+    ):
+        (rpc / name / "channel").write_text(f"{line}\n")
+    # Version 4 alone needs neither rpcbind nor lockd.
+    Path("/proc/fs/nfsd/versions").write_text("-2 -3 +4\n")
+    Path("/proc/fs/nfsd/threads").write_text("1\n")
+    point = Path("/run/nfs")
+    point.mkdir()
+    options = "addr=127.0.0.1,clientaddr=127.0.0.1,vers=4.2,sec=sys"
+    subprocess.run(["mount", "-i", "-t", "nfs4", "-o", options, "127.0.0.1:/", str(point)], check=True)
+    yield point / "home"
+    subprocess.run(["umount", "-l", str(point)], check=True)
+
+
+@in_guests_only
+def test_images_on_nfs(module: Run, user: Any, nfs: Path) -> None:
+    assert module("rootless_host_info", users=[user.name])["ok"]
+    subprocess.run(["usermod", "--home", str(nfs), user.name], check=True)
+    result = module("rootless_host_info", users=[user.name])
+    (finding,) = [finding for finding in result["findings"] if finding["severity"] == "blocks"]
+    assert (finding["code"], finding["user"]) == ("graph-root-remote", user.name)
+    assert f"{nfs}/.local/share/containers/storage lies on nfs4 (127.0.0.1:/" in finding["found"]
+    # What is said to block does: that server gives no files to subordinate IDs.

@@ -17,7 +17,8 @@ from . import cache, guest, hosts, inventory, kernels, netns, rootfs
 RELEASES = ("bookworm", "trixie", "sid")
 ALWAYS = ("bookworm", "trixie")
 # The oldest that Debian keeps, and the newest there is.
-KERNELS = ("bookworm", "sid")
+# Debian's oldest and newest; of Ubuntu's what only that has: AppArmor's switch for user namespaces.
+KERNELS = {"bookworm": "", "sid": "", "noble": "forbids"}
 
 
 def up(args: argparse.Namespace) -> None:
@@ -96,14 +97,13 @@ def test_kernels(args: argparse.Namespace) -> int:
     if reason:
         cache.say(f"SKIPPED kernels: {reason}")
         return SKIPPED
-    images = {}
-    for release in args.release or KERNELS:
-        images[release] = kernels.of(release)
+    wanted = dict.fromkeys(args.release, "") if args.release else KERNELS
+    images = {release: kernels.of(release) for release in wanted}
     guest.debian()
     failed = 0
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         started = time.monotonic()
-        for release, (status, text) in zip(images, pool.map(guest.run, images.values())):
+        for release, (status, text) in zip(images, pool.map(guest.run, images.values(), wanted.values())):
             print(f"--- the kernel of {release}\n{text}")
             cache.say(
                 f"The kernel of {release}: {'FAILED' if status else 'passed'}, {time.monotonic() - started:.0f} s"

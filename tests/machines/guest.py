@@ -40,7 +40,7 @@ mkdir -p /run/user
 exec < /dev/null > /dev/ttyS0 2>&1
 cd /checkout
 uname -sr
-python3 -m pytest -p no:cacheprovider --color no -v -rs {TESTS}
+python3 -m pytest -p no:cacheprovider --color no -v -rs -k "$ROOTLESS_TEST_SELECT" {TESTS}
 echo "guest: tests ended with $?"
 echo b > /proc/sysrq-trigger
 sleep 60
@@ -88,8 +88,8 @@ def _archive(root: Path, archive: BinaryIO) -> None:
     subprocess.run(["sh", "-c", command], cwd=root, stdout=archive, check=True)
 
 
-def _checkout(archive: BinaryIO) -> None:
-    """Append the archive of what is to be tested."""
+def _checkout(archive: BinaryIO, kernel: Path) -> None:
+    """Append the archive of what is to be tested, and of the kernel's modules."""
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
         root.chmod(0o755)
@@ -106,25 +106,26 @@ def _checkout(archive: BinaryIO) -> None:
         for name in ("plugins", "tests/kernel"):
             shutil.copytree(CHECKOUT / name, checkout / name)
         shutil.copy(CHECKOUT / "pyproject.toml", checkout)
+        shutil.copytree(kernel / "modules", root / "modules")
         collections = checkout / ".collections/ansible_collections/userns"
         collections.mkdir(parents=True)
         (collections / "rootless").symlink_to("../../..")
         _archive(root, archive)
 
 
-def run(kernel: Path) -> tuple[int, str]:
-    """Boot a kernel and run the tests on it: their exit code, and all that the guest printed."""
+def run(kernel: Path, select: str = "") -> tuple[int, str]:
+    """Boot a kernel and run the tests on it, or some (`pytest -k`): their exit code, and all that was printed."""
     # Neither a file nor a process stays, whatever becomes of us.
     with open(os.memfd_create("initrd"), "wb") as initrd:
         with open(debian(), "rb") as file:
             shutil.copyfileobj(file, initrd, 1 << 20)
-        _checkout(initrd)
+        _checkout(initrd, kernel)
         initrd.flush()
         command = ["setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64"]
         command += ["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "1", "-m", "1536"]
         command += ["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio"]
-        command += ["-kernel", str(kernel), "-initrd", f"/proc/self/fd/{initrd.fileno()}"]
-        command += ["-append", "console=ttyS0 quiet panic=-1 mitigations=off"]
+        command += ["-kernel", str(kernel / "vmlinuz"), "-initrd", f"/proc/self/fd/{initrd.fileno()}"]
+        command += ["-append", f"console=ttyS0 quiet panic=-1 mitigations=off ROOTLESS_TEST_SELECT={select}"]
         try:
             result = subprocess.run(
                 command,
