@@ -20,11 +20,18 @@ import yaml
 
 CHECKOUT = Path(__file__).parents[2]
 MODULES = sorted((CHECKOUT / "plugins/modules").glob("*.py"))
+FILTERS = sorted((CHECKOUT / "plugins/filter").glob("*.yml"))
+VOLUME = Path("/srv/alice-database")
 
 
 def module_examples(path: Path) -> list[dict[str, Any]]:
     (text,) = re.findall(r'^EXAMPLES = r"""\n(.*?)"""', path.read_text(), re.DOTALL | re.MULTILINE)
     tasks: list[dict[str, Any]] = yaml.safe_load(text)
+    return tasks
+
+
+def filter_examples(path: Path) -> list[dict[str, Any]]:
+    tasks: list[dict[str, Any]] = yaml.safe_load(yaml.safe_load(path.read_text())["EXAMPLES"])
     return tasks
 
 
@@ -44,7 +51,17 @@ def subids_as_they_were(as_root: None) -> Iterator[None]:
 
 
 @pytest.fixture
-def alice_and_bob(subids_as_they_were: None, make_user: Callable[..., Any]) -> None:
+def volume_gone(as_root: None) -> Iterator[None]:
+    """The examples make a directory for a volume, on a host that has none there."""
+    if VOLUME.exists() or not VOLUME.parent.is_dir():
+        pytest.skip(f"this host has a {VOLUME} of its own, or no {VOLUME.parent}")
+    yield
+    if VOLUME.exists():
+        VOLUME.rmdir()
+
+
+@pytest.fixture
+def alice_and_bob(subids_as_they_were: None, volume_gone: None, make_user: Callable[..., Any]) -> None:
     """The examples' users, on a host that has none of that name."""
     for name in ("alice", "bob"):
         try:
@@ -79,6 +96,13 @@ def without_become(task: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in task.items() if key != "become"}
 
 
+def owner_in_alices_namespace(path: Path) -> str:
+    """What the kernel says there, UID:GID."""
+    pin = Path(f"/run/rootless-ns/{pwd.getpwnam('alice').pw_uid}/user")
+    command = ["nsenter", f"--user={pin}", "stat", "--format=%u:%g", str(path)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
 # It looks at everybody.
 @pytest.mark.alone
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
@@ -90,10 +114,22 @@ def test_module_examples(path: Path, alice_and_bob: None, tmp_path: Path) -> Non
 
 # It looks at everybody.
 @pytest.mark.alone
+@pytest.mark.parametrize("path", FILTERS, ids=lambda path: path.stem)
+def test_filter_examples(path: Path, alice_and_bob: None, tmp_path: Path) -> None:
+    tasks = filter_examples(path)
+    assert any(f"userns.rootless.{path.stem}" in json.dumps(task) for task in tasks)
+    play([{"hosts": "all", "gather_facts": False, "tasks": [without_become(task) for task in tasks]}], tmp_path)
+    if path.stem == "host_id":
+        assert owner_in_alices_namespace(VOLUME) == "999:999"
+
+
+# It looks at everybody.
+@pytest.mark.alone
 def test_readme_plays(alice_and_bob: None, tmp_path: Path) -> None:
     plays = [without_become(play) | {"gather_facts": False} for play in readme_plays() if play.get("become")]
     assert len(plays) >= 5
     play(plays, tmp_path)
+    assert owner_in_alices_namespace(VOLUME) == "999:999"
 
 
 def test_examples_without_root(module: Callable[..., dict[str, Any]], user: Any) -> None:

@@ -26,6 +26,7 @@ __all__ = [
     "merge",
     "overlapping",
     "parse_decimal",
+    "parse_id",
     "parse_id_map",
     "shown",
     "split_mappings",
@@ -61,6 +62,14 @@ def parse_decimal(text: str) -> int | None:
         return None
     number = int(text)
     return number if number <= MAX_ID else None
+
+
+def parse_id(value: object) -> int:
+    """Read one ID, an integer or a decimal string."""
+    number: Any = _from_decimal(value)
+    if not _is_u32(number):
+        raise IdMapError(f"{shown(repr(value))} is no ID: it must be a whole number from 0 to {MAX_ID}")
+    return int(number)
 
 
 @dataclass(frozen=True)
@@ -112,9 +121,13 @@ class OciMapping:
         return {"containerID": self.container_id, "hostID": self.host_id, "size": self.size}
 
 
+def _is_u32(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_ID
+
+
 def _require_u32(what: str, fields: Mapping[str, object]) -> None:
     for name, value in fields.items():
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_ID:
+        if not _is_u32(value):
             values = shown(", ".join(f"{key}={number!r}" for key, number in fields.items()))
             raise IdMapError(f"{what} with {values}: {name} must be a whole number from 0 to {MAX_ID}")
 
