@@ -22,6 +22,7 @@ from ansible_collections.userns.rootless.plugins.module_utils._rootless.idmap im
     merge,
     overlapping,
     parse_decimal,
+    parse_id,
     parse_id_map,
     shown,
     split_mappings,
@@ -60,6 +61,19 @@ def entries_of(*lines: tuple[int, int, int]) -> tuple[IdMapEntry, ...]:
 )
 def test_parse_decimal(text: str, expected: int | None) -> None:
     assert parse_decimal(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(0, 0), (MAX_ID, MAX_ID), ("0", 0), ("999", 999), (str(MAX_ID), MAX_ID)]
+)
+def test_parse_id(value: object, expected: int) -> None:
+    assert parse_id(value) == expected
+
+
+@pytest.mark.parametrize("value", [None, True, -1, MAX_ID + 1, 1.0, "", "-1", "01", "x", str(MAX_ID + 1), b"1", [1]])
+def test_parse_id_refuses(value: object) -> None:
+    with pytest.raises(IdMapError, match="is no ID: it must be a whole number from 0 to 4294967295"):
+        parse_id(value)
 
 
 @pytest.mark.parametrize(
