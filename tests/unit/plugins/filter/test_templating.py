@@ -85,7 +85,7 @@ def test_templates(tmp_path: Path) -> None:
         "ANSIBLE_HOME": str(tmp_path),
         "ANSIBLE_LOCALHOST_WARNING": "false",
     }
-    command = [sys.executable, "-m", "ansible", "playbook", "--inventory", "localhost,", "play.yml"]
+    command = [sys.executable, "-m", "ansible.cli.playbook", "--inventory", "localhost,", "play.yml"]
     result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=env)
     assert result.returncode == 0, result.stdout + result.stderr
     assert f"ok={len(tasks)} " in result.stdout
