@@ -53,6 +53,11 @@ EXAMPLES = r"""
   loop_control:
     label: "{{ item.code }}"
 
+- name: Give subordinate IDs to those who have none
+  become: true
+  userns.rootless.rootless_subid:
+    owners: "{{ host.findings | selectattr('code', 'equalto', 'ranges-missing') | map(attribute='user') | unique }}"
+
 - name: Stop unless alice can run rootless containers
   become: true
   userns.rootless.rootless_host_info:
@@ -60,11 +65,6 @@ EXAMPLES = r"""
       - alice
   register: alice
   failed_when: not alice.ok
-
-- name: Give subordinate IDs to those who have none
-  become: true
-  userns.rootless.rootless_subid:
-    owners: "{{ host.findings | selectattr('code', 'equalto', 'ranges-missing') | map(attribute='user') | unique }}"
 """
 
 RETURN = r"""

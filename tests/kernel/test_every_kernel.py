@@ -265,6 +265,7 @@ def nfs(user: Any) -> Iterator[Path]:
         (rpc / name / "channel").write_text(f"{line}\n")
     # Version 4 alone needs neither rpcbind nor lockd.
     Path("/proc/fs/nfsd/versions").write_text("-2 -3 +4\n")
+    Path("/proc/fs/nfsd/portlist").write_text("tcp 2049\n")
     Path("/proc/fs/nfsd/threads").write_text("1\n")
     point = Path("/run/nfs")
     point.mkdir()

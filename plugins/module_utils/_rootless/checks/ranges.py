@@ -31,7 +31,7 @@ class RangeChecker:
         """`overlaps` between owners, with their kind; malformed lines; `accounts` are UIDs with their names."""
         self._overlaps: dict[str, list[tuple[SubidRange, SubidRange]]] = defaultdict(list)
         for _kind, one, other in overlaps:
-            for owner in {one.owner, other.owner}:
+            for owner in dict.fromkeys((one.owner, other.owner)):
                 self._overlaps[owner].append((one, other))
         self._problems: dict[str, SubidProblem] = {}
         for problem in problems:
