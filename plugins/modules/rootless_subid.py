@@ -16,6 +16,7 @@ description:
   - The files are changed as C(usermod) does, under the same locks, by a new file that is renamed over the old one.
   - A range that is taken away leaves a comment, and is not given to another owner as long as that stands there
     (see O(reuse_released)), since files of the old owner's containers may still exist under those IDs.
+  - C(useradd) does not know of such comments. Where it gives ranges to new users, the next one may get what was taken away.
 author:
   - The userns.rootless authors (@userns-rootless)
 extends_documentation_fragment:
