@@ -96,7 +96,7 @@ findings:
           V(range-contains-account), V(podman-without-libsubid)."
         - "The user's session: V(runtime-dir-missing), V(runtime-dir-unusable), V(no-lingering), V(no-user-manager)."
         - "Mounts and cgroups: V(root-mount-private), V(graph-root-remote), V(cgroup-v1), V(cgroup-missing),
-          V(cgroup-not-delegated)."
+          V(cgroup-controllers-missing), V(cgroup-not-delegated)."
         - V(not-checked) where something could not be found out.
       type: str
     severity:

@@ -227,6 +227,34 @@ def codes(result: dict[str, Any]) -> set[str]:
     return {finding["code"] for finding in result["findings"]}
 
 
+@in_guests_only
+@pytest.mark.alone
+def test_controllers_that_are_not_delegated(module: Run, user: Any) -> None:
+    """Control groups as systemd makes them for a user, without systemd."""
+    root = Path("/sys/fs/cgroup")
+    service = root / f"user.slice/user-{user.uid}.slice/user@{user.uid}.service"
+    booted = Path("/run/systemd/system")
+    booted.mkdir(parents=True)
+
+    def found() -> dict[str, str]:
+        result = module("rootless_host_info", users=[user.name])
+        return {finding["code"]: finding["found"] for finding in result["findings"] if finding["user"]}
+
+    try:
+        assert found().keys() == {"no-user-manager"}
+        service.mkdir(parents=True)
+        for wanted, missing in (("+pids", "cpu memory"), ("+cpu +memory", "")):
+            for path in (root, root / "user.slice", service.parent):
+                (path / "cgroup.subtree_control").write_text(wanted)
+            told = found().get("cgroup-not-delegated", "")
+            assert told.endswith(f"but not {missing}") if missing else not told
+    finally:
+        booted.rmdir()
+        for path in (service, service.parent, root / "user.slice"):
+            if path.exists():
+                path.rmdir()
+
+
 def test_handles_that_are_asked_for(module: Run, user: Any, handles: str) -> None:
     assert "handles-unusable" not in codes(module("rootless_host_info", users=[user.name]))
     result = module("rootless_host_info", users=[user.name], env={"PODMAN_NO_PAUSE_PROCESS": "1"})

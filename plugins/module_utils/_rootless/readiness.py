@@ -12,12 +12,13 @@ from typing import Any
 from .accounts import Account
 from .as_user import Agent, AgentError
 from .checks.catalogue import SEVERITIES, HostFinding
+from .checks.cgroups import check_cgroups, check_delegation
 from .checks.kernel_gates import check_limits, check_process, why_refused
 from .checks.map_tools import check_map_tools
-from .checks.mounts import check_cgroup, check_graph_root, check_propagation, is_cgroup2
+from .checks.mounts import check_graph_root, check_propagation
 from .checks.podman import check_handles, check_libsubid
 from .checks.ranges import RangeChecker
-from .checks.session import check_delegation, check_lingering, check_runtime_dir
+from .checks.session import check_lingering, check_runtime_dir
 from .desired import IdMaps
 from .each_user import each_user
 from .errors import RootlessError
@@ -84,7 +85,7 @@ class Readiness:
             *self._gates,
             *check_map_tools(self._path, self._mounts),
             *check_propagation(self._mounts),
-            *check_cgroup(self._mounts, self._cgroup),
+            *check_cgroups(self._mounts, self._cgroup),
             *check_libsubid(self._subids.source, path=self._path),
             *check_handles(handles, environment=self._host.environment, etc=self._host.etc),
         ]
@@ -124,8 +125,7 @@ class Readiness:
         except RootlessError as error:
             findings.append(HostFinding("runtime-dir-unusable", str(error), f"loginctl enable-linger {account.name}"))
         findings += check_lingering(account, run=host.run, var=host.var)
-        if is_cgroup2(self._mounts, self._cgroup):
-            findings += check_delegation(account, run=host.run, cgroup=self._cgroup)
+        findings += check_delegation(account, self._mounts, run=host.run, cgroup=self._cgroup)
         graph_root = agent.call("graph_root", etc=host.etc)
         # Read anew: looking at it may have mounted it.
         findings += check_graph_root(read_mounts(host.proc), graph_root)

@@ -76,6 +76,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     ),
     "cgroup-v1": (LIMITS, "Only cgroup version 2 can be delegated: rootless containers get no resource limits."),
     "cgroup-missing": (LIMITS, "There are no cgroups for containers to be put into: no limits, no statistics."),
+    "cgroup-controllers-missing": (LIMITS, "What cgroup version 2 does not control cannot be limited in containers."),
     "cgroup-not-delegated": (LIMITS, "What is not delegated to the user cannot be limited in its containers."),
     "root-mount-private": (
         LIMITS,

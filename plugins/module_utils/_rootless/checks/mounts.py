@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the userns.rootless authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the mount table says: propagation of the root, the cgroup file system, and where users keep their images."""
+"""What the mount table says: propagation of the root, and where users keep their images."""
 
 from __future__ import annotations
 
@@ -22,24 +22,6 @@ def check_propagation(mounts: list[Mount]) -> Iterator[HostFinding]:
     root = mount_at(mounts, "/")
     if root is not None and not any(field.startswith("shared:") for field in root.fields):
         yield HostFinding("root-mount-private", f"/ ({root.type}) is not a shared mount", "mount --make-rshared /")
-
-
-def is_cgroup2(mounts: list[Mount], cgroup: str) -> bool:
-    mount = mount_at(mounts, cgroup)
-    return mount is not None and mount.type == "cgroup2"
-
-
-def check_cgroup(mounts: list[Mount], cgroup: str) -> Iterator[HostFinding]:
-    mount = mount_at(mounts, cgroup)
-    if mount is None:
-        yield HostFinding("cgroup-missing", f"nothing is mounted on {cgroup}", f"mount -t cgroup2 none {cgroup}")
-    elif mount.type != "cgroup2":
-        yield HostFinding(
-            "cgroup-v1",
-            f"{cgroup} is of type {mount.type}, not cgroup2",
-            "echo 'GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX systemd.unified_cgroup_hierarchy=1\"' "
-            "> /etc/default/grub.d/cgroup2.cfg && update-grub && reboot",
-        )
 
 
 def check_graph_root(mounts: list[Mount], found: Mapping[str, Any]) -> Iterator[HostFinding]:

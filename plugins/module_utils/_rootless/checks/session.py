@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the userns.rootless authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What systemd keeps for a user between logins: its runtime directory, lingering, and cgroups."""
+"""What systemd keeps for a user between logins: its runtime directory, and lingering."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ from typing import Any
 
 from ..accounts import Account
 from .catalogue import HostFinding
-
-# What `podman run --cpus --memory --pids-limit` needs.
-_WANTED_CONTROLLERS = ("cpu", "memory", "pids")
 
 
 def check_runtime_dir(account: Account, found: Mapping[str, Any], *, run: str) -> Iterator[HostFinding]:
@@ -28,26 +25,3 @@ def check_lingering(account: Account, *, run: str, var: str) -> Iterator[HostFin
     managed = all(os.path.isdir(f"{run}/systemd/{name}") for name in ("system", "users"))
     if managed and not os.path.exists(mark):
         yield HostFinding("no-lingering", f"{mark} does not exist", f"loginctl enable-linger {account.name}")
-
-
-def check_delegation(account: Account, *, run: str, cgroup: str) -> Iterator[HostFinding]:
-    """Asked of hosts only that systemd has booted with cgroup version 2 below `cgroup`."""
-    if not os.path.isdir(f"{run}/systemd/system"):
-        return
-    unit = f"user@{account.uid}.service"
-    try:
-        path = f"{cgroup}/user.slice/user-{account.uid}.slice/{unit}/cgroup.controllers"
-        with open(path, encoding="ascii") as file:
-            delegated = file.read().split()
-    except OSError:
-        yield HostFinding("no-user-manager", f"{unit} does not run", f"systemctl start {unit}")
-        return
-    missing = [name for name in _WANTED_CONTROLLERS if name not in delegated]
-    if missing:
-        conf = "/etc/systemd/system/user@.service.d/delegate.conf"
-        yield HostFinding(
-            "cgroup-not-delegated",
-            f"{unit} has {' '.join(delegated) or 'no controllers'}, but not {' '.join(missing)}",
-            f"mkdir -p {os.path.dirname(conf)} && printf '[Service]\\nDelegate=cpu cpuset io memory pids\\n' > {conf} "
-            f"&& systemctl daemon-reload && systemctl restart {unit}",
-        )

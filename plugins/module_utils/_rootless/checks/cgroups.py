@@ -1,0 +1,61 @@
+# Copyright (c) 2026, the userns.rootless authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Control groups: version 2, with controllers, delegated to the user."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+
+from ..accounts import Account
+from ..mountinfo import Mount, mount_at
+from .catalogue import HostFinding
+
+# What `podman run --cpus --memory --pids-limit` needs.
+_WANTED = ("cpu", "memory", "pids")
+
+
+def check_cgroups(mounts: Sequence[Mount], cgroup: str) -> Iterator[HostFinding]:
+    """What holds for all: the file system mounted on `cgroup`, and its controllers."""
+    mount = mount_at(mounts, cgroup)
+    unify = (
+        "echo 'GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX systemd.unified_cgroup_hierarchy=1\"' "
+        "> /etc/default/grub.d/cgroup2.cfg && update-grub && reboot"
+    )
+    if mount is None:
+        yield HostFinding("cgroup-missing", f"nothing is mounted on {cgroup}", f"mount -t cgroup2 none {cgroup}")
+    elif mount.type != "cgroup2":
+        yield HostFinding("cgroup-v1", f"{cgroup} is of type {mount.type}, not cgroup2", unify)
+    else:
+        missing = [name for name in _WANTED if name not in _controllers(cgroup)]
+        if missing:
+            found = f"{cgroup}/cgroup.controllers lacks {' '.join(missing)}: disabled, or taken by cgroup version 1"
+            yield HostFinding("cgroup-controllers-missing", found, unify)
+
+
+def check_delegation(account: Account, mounts: Sequence[Mount], *, run: str, cgroup: str) -> Iterator[HostFinding]:
+    """What the user's own systemd has of it. Asked of hosts only that systemd has booted, with cgroup version 2."""
+    mount = mount_at(mounts, cgroup)
+    if mount is None or mount.type != "cgroup2" or not os.path.isdir(f"{run}/systemd/system"):
+        return
+    unit = f"user@{account.uid}.service"
+    try:
+        delegated = _controllers(f"{cgroup}/user.slice/user-{account.uid}.slice/{unit}")
+    except OSError:
+        yield HostFinding("no-user-manager", f"{unit} does not run", f"systemctl start {unit}")
+        return
+    missing = [name for name in _WANTED if name in _controllers(cgroup) and name not in delegated]
+    if missing:
+        conf = "/etc/systemd/system/user@.service.d/delegate.conf"
+        yield HostFinding(
+            "cgroup-not-delegated",
+            f"{unit} has {' '.join(delegated) or 'no controllers'}, but not {' '.join(missing)}",
+            f"mkdir -p {os.path.dirname(conf)} && printf '[Service]\\nDelegate=cpu cpuset io memory pids\\n' > {conf} "
+            f"&& systemctl daemon-reload && systemctl restart {unit}",
+        )
+
+
+def _controllers(path: str) -> list[str]:
+    with open(f"{path}/cgroup.controllers", encoding="ascii") as file:
+        return file.read().split()
