@@ -1,0 +1,170 @@
+# Copyright (c) 2026, the userns.rootless authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: rootless_ns
+short_description: Run tasks inside a user's rootless namespace
+version_added: 1.0.0
+description:
+  - Runs a task as root of the user and mount namespace in which the user's rootless containers live, as
+    C(podman unshare) does. Files have the owners that containers give them, and the task may change them.
+  - Podman is not needed, and need not work. Nothing is installed on the host; it needs Python 3.9 or later.
+  - The namespace is joined through its pin, through Podman's C(ns_handles), or through Podman's C(pause.pid), whichever
+    works first, and only after the kernel has said that it is the user's.
+  - From root's connection the task becomes the user directly. Where the connection is the user's own, it joins at once.
+    From any other account C(sudo) is used to become the user. The user needs no login shell.
+  - C(HOME), C(USER), C(XDG_RUNTIME_DIR) and the C(_CONTAINERS_*) variables are set as Podman sets them. Little of the
+    environment of the account that connects is kept.
+author:
+  - The userns.rootless authors (@userns-rootless)
+options:
+  become_user:
+    description: The user whose namespace is joined, by name or UID. It cannot be root.
+    type: string
+    required: true
+    keyword:
+      - name: become_user
+    ini:
+      - section: privilege_escalation
+        key: become_user
+      - section: rootless_ns_become_plugin
+        key: user
+    vars:
+      - name: ansible_become_user
+      - name: ansible_rootless_ns_user
+    env:
+      - name: ANSIBLE_BECOME_USER
+      - name: ANSIBLE_ROOTLESS_NS_USER
+  become_exe:
+    description: The C(sudo) program, where it is needed.
+    type: string
+    default: sudo
+    keyword:
+      - name: become_exe
+    ini:
+      - section: privilege_escalation
+        key: become_exe
+      - section: rootless_ns_become_plugin
+        key: executable
+    vars:
+      - name: ansible_become_exe
+      - name: ansible_rootless_ns_exe
+    env:
+      - name: ANSIBLE_BECOME_EXE
+      - name: ANSIBLE_ROOTLESS_NS_EXE
+  become_flags:
+    description: Options for C(sudo). With a password, C(-n) is left out.
+    type: string
+    default: -H -S -n
+    keyword:
+      - name: become_flags
+    ini:
+      - section: privilege_escalation
+        key: become_flags
+      - section: rootless_ns_become_plugin
+        key: flags
+    vars:
+      - name: ansible_become_flags
+      - name: ansible_rootless_ns_flags
+    env:
+      - name: ANSIBLE_BECOME_FLAGS
+      - name: ANSIBLE_ROOTLESS_NS_FLAGS
+  become_pass:
+    description: The password for C(sudo).
+    type: string
+    vars:
+      - name: ansible_become_password
+      - name: ansible_become_pass
+      - name: ansible_rootless_ns_pass
+    env:
+      - name: ANSIBLE_BECOME_PASS
+      - name: ANSIBLE_ROOTLESS_NS_PASS
+    ini:
+      - section: rootless_ns_become_plugin
+        key: password
+  create:
+    description:
+      - What to do where the user has no namespace. V(true) sets one up as M(userns.rootless.rootless_ns) does by
+        default, V(false) fails.
+    type: bool
+    default: true
+    ini:
+      - section: rootless_ns_become_plugin
+        key: create
+    vars:
+      - name: ansible_rootless_ns_create
+    env:
+      - name: ANSIBLE_ROOTLESS_NS_CREATE
+  python:
+    description:
+      - The Python on the host that joins the namespace. Names such as V(auto), which ask Ansible to find one, mean
+        C(python3).
+    type: string
+    default: python3
+    ini:
+      - section: rootless_ns_become_plugin
+        key: python
+    vars:
+      - name: ansible_python_interpreter
+      - name: ansible_rootless_ns_python
+    env:
+      - name: ANSIBLE_ROOTLESS_NS_PYTHON
+notes:
+  - Modules are best sent through pipelining. Without it they are put into files, which the user must be able to read
+    inside its namespace. That takes the package C(acl) on the host where the connection is not root's, and
+    C(remote_tmp) on a file system that was mounted when the namespace was made. Where a file
+    cannot be read, the task says so.
+  - What runs in a namespace can be seen and changed by the user whose namespace it is, just as with C(sudo -u).
+seealso:
+  - module: userns.rootless.rootless_ns
+"""
+
+import re
+import shlex
+from typing import Any
+
+from ansible.errors import AnsibleError
+from ansible.plugins.become import BecomeBase
+
+from ansible_collections.userns.rootless.plugins.plugin_utils._payload import program
+
+
+class BecomeModule(BecomeBase):  # type: ignore[misc]
+    name = "userns.rootless.rootless_ns"
+
+    # sudo's own words.
+    fail = ("Sorry, try again.",)
+    missing = ("Sorry, a password is required to run sudo", "sudo: a password is required")
+
+    def build_become_command(self, cmd: str, shell: Any) -> str:
+        super().build_become_command(cmd, shell)
+        if not cmd:
+            return cmd
+        user = self.get_option("become_user")
+        if not user or user == "root":
+            raise AnsibleError(
+                "become_method userns.rootless.rootless_ns: become_user must name the user whose namespace is joined, "
+                f"not {user or 'nobody'}"
+            )
+        source = program(str(user), sudo=self._sudo(), create=self.get_option("create"))
+        python = self.get_option("python")
+        if re.match(r"auto(_|$)", python):
+            python = "python3"
+        # More than a path may be given, as with ansible_python_interpreter.
+        return f"{python} -I -S -c {shlex.quote(source)} {self._build_success_command(cmd, shell)}"
+
+    def _sudo(self) -> list[str]:
+        flags = shlex.split(self.get_option("become_flags") or "")
+        if self.get_option("become_pass"):
+            self.prompt = f"[sudo via ansible, key={self._id}] password:"
+            flags = [flag for flag in map(_interactive, flags) if flag] + ["-p", self.prompt]
+        return [*shlex.split(self.get_option("become_exe")), *flags]
+
+
+def _interactive(flag: str) -> str:
+    """An option of sudo without the wish not to be asked for a password."""
+    if flag in ("-n", "--non-interactive"):
+        return ""
+    return flag if flag.startswith("--") else re.sub(r"^(-\w*)n", r"\1", flag)

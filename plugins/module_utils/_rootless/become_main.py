@@ -1,0 +1,75 @@
+# Copyright (c) 2026, the userns.rootless authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The program that the become plugin runs on a host. Its source is sent there, with `joiner` and `through_sudo`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from .joiner import FAILURE, JoinError, OtherUserError, find_user, join_and_run
+from .through_sudo import run_through_sudo
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+    from typing import NoReturn
+
+PACKAGE = "userns_rootless"
+
+
+def main(user: str, *, library: str, sudo: Sequence[str], source: bytes | None) -> NoReturn:
+    """Run the command in `sys.argv` in the user's namespace.
+
+    `library` holds the library's sources, packed; it is empty if no namespace is to be set up. `source` is this
+    program, for sudo to run as the user; None where sudo runs it already.
+    """
+    command = sys.argv[1:]
+    try:
+        create = (lambda uid: _set_up(library, uid)) if library else None
+        try:
+            join_and_run(user, command, create=create, environment=os.environ)
+        except OtherUserError:
+            if source is None:
+                raise
+        source = f"L={library!r}\n".encode() + source
+        run_through_sudo(sudo, user=user, uid=find_user(user).pw_uid, source=source, command=command)
+    except (JoinError, OSError) as error:
+        _fail(str(error))
+    except Exception as error:
+        # Python's own report of it would hold this whole program.
+        line = error.__traceback__.tb_lineno if error.__traceback__ else 0
+        _fail(f"internal error: {type(error).__name__}: {error} (line {line})")
+
+
+def _fail(text: str) -> NoReturn:
+    sys.stderr.write(f"rootless_ns: {text}\n")
+    sys.stderr.flush()
+    os._exit(FAILURE)
+
+
+def _set_up(library: str, uid: int) -> None:
+    import binascii
+    import json
+    import zlib
+    from importlib import abc, import_module, util
+
+    sources = json.loads(zlib.decompress(binascii.a2b_base64(library)))
+    files: dict[str, str] = {PACKAGE: "", **{f"{PACKAGE}.{name}": source for name, source in sources.items()}}
+
+    class Importer(abc.MetaPathFinder, abc.InspectLoader):
+        """Imports the library from its sources."""
+
+        def find_spec(self, fullname: str, *_where: object) -> ModuleSpec | None:
+            return util.spec_from_loader(fullname, self) if fullname in files else None
+
+        def get_source(self, fullname: str) -> str:
+            return files[fullname]
+
+        def is_package(self, fullname: str) -> bool:
+            return fullname == PACKAGE
+
+    sys.meta_path.insert(0, Importer())
+    import_module(f"{PACKAGE}.set_up").set_up(uid)
