@@ -70,7 +70,7 @@ def _source(name: str) -> str:
 
 
 def _stripped(name: str, *, alone: bool = False) -> str:
-    """A source without docstrings, comments, and what only type checkers need; `alone`: without the rest of the library.
+    """A source without docstrings, comments and types' imports; with `alone` also without imports from the library.
 
     Lines are taken out, and none is written anew: what today's Python writes, an older one may not read.
     """

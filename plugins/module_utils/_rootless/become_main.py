@@ -34,8 +34,8 @@ def main(user: str, *, library: str, sudo: Sequence[str], source: bytes | None) 
         except OtherUserError:
             if source is None:
                 raise
-        source = f"L={library!r}\n".encode() + source
-        run_through_sudo(sudo, user=user, uid=find_user(user).pw_uid, source=source, command=command)
+        uid = find_user(user).pw_uid
+        run_through_sudo(sudo, user=user, uid=uid, source=source, library=library, command=command)
     except (JoinError, OSError) as error:
         _fail(str(error))
     except Exception as error:

@@ -31,14 +31,18 @@ while True:
     if not c: break
     d += c
 s.close()
-exec(d)
+L, d = d.split(b"\\0")
+exec(d, {"L": L.decode()})
 """
 
 
-def run_through_sudo(sudo: Sequence[str], *, user: str, uid: int, source: bytes, command: Sequence[str]) -> NoReturn:
+def run_through_sudo(
+    sudo: Sequence[str], *, user: str, uid: int, source: bytes, library: str, command: Sequence[str]
+) -> NoReturn:
     """Replace this process by sudo, and let that run `source` as the user with `command` as its arguments.
 
-    `sudo` is the program and its flags. Raises `OSError` when it cannot be run.
+    `sudo` is the program and its flags; `library` is the global variable `L` of the source. Raises `OSError` when sudo
+    cannot be run.
     """
     import socket
 
@@ -50,7 +54,7 @@ def run_through_sudo(sudo: Sequence[str], *, user: str, uid: int, source: bytes,
     parent = os.getpid()
     if os.fork() == 0:
         try:
-            _serve(server, parent, uid, source)
+            _serve(server, parent, uid, library.encode() + b"\0" + source)
         finally:
             os._exit(0)
     server.close()
@@ -58,7 +62,7 @@ def run_through_sudo(sudo: Sequence[str], *, user: str, uid: int, source: bytes,
     os.execvp(sudo[0], [*sudo, "-u", user, *python, *command])
 
 
-def _serve(server: socket.socket, parent: int, uid: int, source: bytes) -> None:
+def _serve(server: socket.socket, parent: int, uid: int, content: bytes) -> None:
     import socket
 
     null = os.open(os.devnull, os.O_RDWR)
@@ -73,6 +77,6 @@ def _serve(server: socket.socket, parent: int, uid: int, source: bytes) -> None:
         peer = int.from_bytes(client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[4:8], sys.byteorder)
         if peer in (0, uid):
             client.settimeout(10)
-            client.sendall(source)
+            client.sendall(content)
             return
         client.close()
