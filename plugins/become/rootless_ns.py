@@ -131,12 +131,29 @@ from ansible.plugins.become import BecomeBase
 from ansible_collections.userns.rootless.plugins.plugin_utils._payload import program
 
 
+class _AnotherUser(str):
+    """A user's name that is told apart from every other, and so from that of the connection.
+
+    Where both are the same Ansible leaves out the become method, and the task would silently run outside.
+    """
+
+    __slots__ = ()
+    __hash__ = str.__hash__
+
+    def __ne__(self, other: object) -> bool:
+        return True
+
+
 class BecomeModule(BecomeBase):  # type: ignore[misc]
     name = "userns.rootless.rootless_ns"
 
     # sudo's own words.
     fail = ("Sorry, try again.",)
     missing = ("Sorry, a password is required to run sudo", "sudo: a password is required")
+
+    def get_option(self, option: str, hostvars: Any = None, playcontext: Any = None) -> Any:
+        value = super().get_option(option, hostvars=hostvars, playcontext=playcontext)
+        return _AnotherUser(value) if option == "become_user" and value else value
 
     def build_become_command(self, cmd: str, shell: Any) -> str:
         super().build_become_command(cmd, shell)
