@@ -9,12 +9,15 @@ What only other kernels do is in `test_every_kernel.py`, what only systemd does 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.checks.catalogue import CATALOGUE
 
 Run = Callable[..., dict[str, Any]]
 Look = Callable[..., dict[str, Any]]
@@ -298,3 +301,11 @@ def test_what_users_write_into_their_files_does_not_hang_anybody(look: Look, use
     os.mkfifo(fifo)
     for path in (fifo, "/", "/dev/zero"):
         assert look(user, as_user=user, env={"CONTAINERS_STORAGE_CONF": str(path)})["ok"]
+
+
+@pytest.mark.parametrize("code", CATALOGUE)
+def test_every_finding_is_produced_for_real(code: str) -> None:
+    """By a test on this kernel or on another one, or on a host in a molecule scenario."""
+    root = Path(__file__).parents[2]
+    texts = [path.read_text() for path in (*root.glob("tests/kernel/test_*.py"), *root.glob("molecule/**/*.yml"))]
+    assert any(re.search(rf"\b{code}\b(?!-)", text) for text in texts)

@@ -37,17 +37,30 @@ def main(user: str, *, library: str, sudo: Sequence[str], source: bytes | None) 
         uid = find_user(user).pw_uid
         run_through_sudo(sudo, user=user, uid=uid, source=source, library=library, command=command)
     except (JoinError, OSError) as error:
-        _fail(str(error))
+        _fail(str(error), command)
     except Exception as error:
         # Python's own report of it would hold this whole program.
         line = error.__traceback__.tb_lineno if error.__traceback__ else 0
-        _fail(f"internal error: {type(error).__name__}: {error} (line {line})")
+        _fail(f"internal error: {type(error).__name__}: {error} (line {line})", command)
 
 
-def _fail(text: str) -> NoReturn:
-    sys.stderr.write(f"rootless_ns: {text}\n")
+def _fail(text: str, command: Sequence[str]) -> NoReturn:
+    text = f"rootless_ns: {text}"
+    if _is_module(command):
+        import json
+
+        print(json.dumps({"failed": True, "msg": text}))
+    else:
+        print(text, file=sys.stderr)
+    sys.stdout.flush()
     sys.stderr.flush()
     os._exit(FAILURE)
+
+
+def _is_module(command: Sequence[str]) -> bool:
+    """Whether Ansible waits for a module's result: it runs a file of its own, or a Python that reads the module."""
+    line = command[-1] if command else ""
+    return "/ansible-tmp-" in line or "python" in os.path.basename(line.strip("'\" ").rpartition(" ")[2])
 
 
 def _set_up(library: str, uid: int) -> None:

@@ -44,7 +44,13 @@ def test_the_library_stands_on_the_standard_library_alone(path: Path) -> None:
 
 @pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.name)
 def test_only_one_file_knows_c(path: Path) -> None:
-    assert ((0, "ctypes") in imports(path)) == (path.name == "kernel.py")
+    # And the joiner, which is sent to hosts alone, without the library.
+    assert ((0, "ctypes") in imports(path)) == (path.name in ("kernel.py", "joiner.py"))
+
+
+def test_the_joiner_stands_alone() -> None:
+    joiner = PLUGINS / "module_utils/_rootless/joiner.py"
+    assert not [name for level, name in imports(joiner) if level]
 
 
 @pytest.mark.parametrize("path", [*LIBRARY, *MODULES], ids=lambda path: path.name)

@@ -96,14 +96,6 @@ def test_host_findings_are_documented() -> None:
     assert re.findall(r"V\((\w+)\)", "".join(documented["severity"]["description"])) == list(SEVERITIES)
 
 
-@pytest.mark.parametrize("code", CATALOGUE)
-def test_every_host_finding_is_produced_for_real(code: str) -> None:
-    """By a test on this kernel or on another one, or on a host in a molecule scenario."""
-    root = Path(__file__).parents[4]
-    texts = [path.read_text() for path in (*root.glob("tests/kernel/test_*.py"), *root.glob("molecule/**/*.yml"))]
-    assert any(re.search(rf"\b{code}\b(?!-)", text) for text in texts)
-
-
 def test_action_group_names_all_modules() -> None:
     runtime = yaml.safe_load((Path(__file__).parents[4] / "meta/runtime.yml").read_text())
     assert sorted(runtime["action_groups"]["all"]) == MODULES
