@@ -9,6 +9,7 @@ it runs in a mount namespace and a cgroup of its own, and both vanish with it.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -20,7 +21,6 @@ from pathlib import Path
 
 from . import cache, netns, rootfs
 
-PREFIX = "rootless-test-"
 BOOT = Path(__file__).with_name("boot.sh")
 PATIENCE = 60.0
 
@@ -40,7 +40,7 @@ class Host:
     @property
     def label(self) -> str:
         """The name of its cgroup and of its network namespace."""
-        return PREFIX + self.name
+        return prefix() + self.name
 
     @property
     def cgroup(self) -> Path:
@@ -148,6 +148,11 @@ def running() -> Path:
     return cache.root() / "hosts"
 
 
+def prefix() -> str:
+    """What this cache's hosts are told by: those of another cache are another run's."""
+    return f"rootless-test-{hashlib.sha256(bytes(cache.root())).hexdigest()[:6]}-"
+
+
 def cgroups() -> Path:
     """Where the machine has cgroup 2 mounted, alone or beside cgroup 1."""
     for line in Path("/proc/self/mounts").read_text().splitlines():
@@ -200,8 +205,8 @@ def up(wanted: Iterable[Host], public_key: str) -> None:
 def sweep() -> list[str]:
     """Remove all hosts, and what any interrupted run has left of one; the names of what was removed."""
     names = {entry.name for entry in running().iterdir()} if running().is_dir() else set()
-    names |= {entry.name.removeprefix(PREFIX) for entry in cgroups().glob(f"{PREFIX}*")}
-    names |= {name.removeprefix(PREFIX) for name in netns.names() if name.startswith(PREFIX)}
+    labels = [*(entry.name for entry in cgroups().glob(f"{prefix()}*")), *netns.names()]
+    names |= {label.removeprefix(prefix()) for label in labels if label.startswith(prefix())}
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda name: Host(name).remove(), sorted(names)))
     return sorted(names)

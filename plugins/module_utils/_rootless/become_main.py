@@ -49,9 +49,9 @@ def _fail(text: str, command: Sequence[str]) -> NoReturn:
     if _is_module(command):
         import json
 
-        print(json.dumps({"failed": True, "msg": text}))
+        sys.stdout.write(json.dumps({"failed": True, "msg": text}) + "\n")
     else:
-        print(text, file=sys.stderr)
+        sys.stderr.write(f"{text}\n")
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(FAILURE)
