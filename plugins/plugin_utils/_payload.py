@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the userns.rootless authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the become plugin sends: a program as source, and as much of the library as sets up a namespace.
+"""What the become plugin sends: a program as source, its detours, and as much of the library as sets up a namespace.
 
 Made once for each controller process.
 """
@@ -20,23 +20,32 @@ from pathlib import Path
 
 from ansible_collections.userns.rootless.plugins.module_utils import _rootless
 
-_PROGRAM = ("joiner", "through_sudo", "become_main")
+_PROGRAM = ("joiner", "become_main")
+_DETOURS = ("joiner_detours", "through_sudo", "become_detours")
 _FUTURE = "from __future__ import annotations\n"
+# D unpacks; M is put where the program imports from its detours, and makes them part of it.
+_PROLOGUE = """import zlib,binascii
+D=lambda t:zlib.decompress(binascii.a2b_base64(t))
+M=lambda:exec(D(R),globals())
+"""
 _BOOTSTRAP = (
-    "import zlib,binascii;D=lambda t:zlib.decompress(binascii.a2b_base64(t));L={library!r};S=D({source!r});exec(S)"
+    "import zlib,binascii;L={library!r};R={detours!r};S=zlib.decompress(binascii.a2b_base64({source!r}));exec(S)"
 )
 
 
 def program(user: str, *, sudo: Sequence[str], create: bool) -> str:
     """The argument of `python3 -c` that runs its own arguments in the user's namespace."""
-    main = f"main({user!r}, library=L, sudo={list(sudo)!r}, source=globals().get('S'))"
-    return _BOOTSTRAP.format(library=_library() if create else "", source=_packed(f"{_program()}\n{main}"))
+    main = f"main({user!r},library=L,sudo={list(sudo)!r},sources=(S,R.encode())if'S'in globals()else())"
+    source = _packed(f"{_FUTURE}{_PROLOGUE}{_joined(_PROGRAM)}\n{main}")
+    return _BOOTSTRAP.format(
+        library=_library() if create else "", detours=_packed(_FUTURE + _joined(_DETOURS)), source=source
+    )
 
 
 @functools.cache
-def _program() -> str:
+def _joined(names: tuple[str, ...]) -> str:
     """The sources as one module."""
-    return _FUTURE + "\n".join(_stripped(name, alone=True) for name in _PROGRAM)
+    return "\n".join(_stripped(name, alone=True) for name in names)
 
 
 @functools.cache
@@ -70,7 +79,8 @@ def _source(name: str) -> str:
 
 
 def _stripped(name: str, *, alone: bool = False) -> str:
-    """A source without docstrings, comments and types' imports; with `alone` also without imports from the library.
+    """A source without docstrings, comments and types' imports; with `alone` also without imports from the library:
+    those at its top are of what stands before it, those inside of functions are of detours.
 
     Lines are taken out, and none is written anew: what today's Python writes, an older one may not read.
     """
@@ -81,7 +91,8 @@ def _stripped(name: str, *, alone: bool = False) -> str:
             _take_out(lines, node.body[0], instead="pass" if len(node.body) == 1 else "")
         elif isinstance(node, ast.ImportFrom):
             if node.module in unwanted or (alone and node.level):
-                _take_out(lines, node)
+                # Those of types are gone by now, with all that only a type checker reads.
+                _take_out(lines, node, instead="M()" if node.col_offset and lines[node.lineno - 1] else "")
         elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             _take_out(lines, node)
     for token in tokenize.generate_tokens(io.StringIO(_source(name)).readline):

@@ -1,7 +1,10 @@
 # Copyright (c) 2026, the userns.rootless authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The program that the become plugin runs on a host. Its source is sent there, with `joiner` and `through_sudo`."""
+"""The program that the become plugin runs on a host. Its source is sent there, with `joiner` before it.
+
+What it takes only sometimes stands in `become_detours`, which is sent along, but compiled only when it is needed.
+"""
 
 from __future__ import annotations
 
@@ -9,80 +12,29 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from .joiner import FAILURE, JoinError, OtherUserError, find_user, join_and_run
-from .through_sudo import run_through_sudo
+from .joiner import join_and_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from importlib.machinery import ModuleSpec
     from typing import NoReturn
 
-PACKAGE = "userns_rootless"
 
-
-def main(user: str, *, library: str, sudo: Sequence[str], source: bytes | None) -> NoReturn:
+def main(user: str, *, library: str, sudo: Sequence[str], sources: Sequence[bytes]) -> NoReturn:
     """Run the command in `sys.argv` in the user's namespace.
 
-    `library` holds the library's sources, packed; it is empty if no namespace is to be set up. `source` is this
-    program, for sudo to run as the user; None where sudo runs it already.
+    `library` holds the library's sources, packed; it is empty if no namespace is to be set up. `sources` are this
+    program and its detours, for sudo to run as the user; empty where sudo runs them already.
     """
     command = sys.argv[1:]
+
+    def create(uid: int) -> None:
+        from .become_detours import set_up
+
+        set_up(library, uid)
+
     try:
-        create = (lambda uid: _set_up(library, uid)) if library else None
-        try:
-            join_and_run(user, command, create=create, environment=os.environ)
-        except OtherUserError:
-            if source is None:
-                raise
-        uid = find_user(user).pw_uid
-        run_through_sudo(sudo, user=user, uid=uid, source=source, library=library, command=command)
-    except (JoinError, OSError) as error:
-        _fail(str(error), command)
+        join_and_run(user, command, create=create if library else None, environment=os.environ)
     except Exception as error:
-        # Python's own report of it would hold this whole program.
-        line = error.__traceback__.tb_lineno if error.__traceback__ else 0
-        _fail(f"internal error: {type(error).__name__}: {error} (line {line})", command)
+        from .become_detours import go_on
 
-
-def _fail(text: str, command: Sequence[str]) -> NoReturn:
-    text = f"rootless_ns: {text}"
-    if _is_module(command):
-        import json
-
-        sys.stdout.write(json.dumps({"failed": True, "msg": text}) + "\n")
-    else:
-        sys.stderr.write(f"{text}\n")
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(FAILURE)
-
-
-def _is_module(command: Sequence[str]) -> bool:
-    """Whether Ansible waits for a module's result: it runs a file of its own, or a Python that reads the module."""
-    line = command[-1] if command else ""
-    return "/ansible-tmp-" in line or "python" in os.path.basename(line.strip("'\" ").rpartition(" ")[2])
-
-
-def _set_up(library: str, uid: int) -> None:
-    import binascii
-    import json
-    import zlib
-    from importlib import abc, import_module, util
-
-    sources = json.loads(zlib.decompress(binascii.a2b_base64(library)))
-    files: dict[str, str] = {PACKAGE: "", **{f"{PACKAGE}.{name}": source for name, source in sources.items()}}
-
-    class Importer(abc.MetaPathFinder, abc.InspectLoader):
-        """Imports the library from its sources."""
-
-        def find_spec(self, fullname: str, *_where: object) -> ModuleSpec | None:
-            return util.spec_from_loader(fullname, self) if fullname in files else None
-
-        def get_source(self, fullname: str) -> str:
-            return files[fullname]
-
-        def is_package(self, fullname: str) -> bool:
-            return fullname == PACKAGE
-
-    sys.meta_path.insert(0, Importer())
-    import_module(f"{PACKAGE}.set_up").set_up(uid)
+        go_on(error, user, command, library=library, sudo=sudo, sources=sources)

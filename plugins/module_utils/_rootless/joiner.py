@@ -3,9 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Become the user, join its namespace, and become a command there: what `podman unshare` does, with nothing of Podman.
 
-This file stands alone, so that the become plugin can send its source, and imports late, so that it costs little more
-than the start of Python: the library is needed only where there is no namespace yet (see `Creator`). Everything in the
-user's directories is looked at as the user, and every namespace is held against the kernel before it is joined.
+The become plugin sends the source of this file, and every task waits until it is compiled: what is needed only
+sometimes stands in `joiner_detours`, and imports are late. The library is needed only where there is no namespace yet
+(see `Creator`). Everything in the user's directories is looked at as the user, and every namespace is held against the
+kernel before it is joined.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import NoReturn
+
+    # Open descriptors of a user and a mount namespace.
+    Pair = tuple[int, int]
 
     # Sets up the namespace of a user (a UID), as whoever this process is.
     Creator = Callable[[int], None]
@@ -33,9 +37,10 @@ _CLONE_NEWNS = 0x00020000
 _CLONE_NEWUSER = 0x10000000
 # ioctl_ns(2)
 _GET_USERNS, _GET_PARENT, _GET_NSTYPE, _GET_OWNER_UID = 0xB701, 0xB702, 0xB703, 0xB704
-# open_by_handle_at(2) on nsfs, Linux 6.18
-_FD_NSFS_ROOT = -10003
-_HANDLE = 136
+
+_PINS = "/run/rootless-ns"
+# One half of the file ns_handles, in bytes.
+HANDLE = 136
 
 
 class JoinError(Exception):
@@ -55,22 +60,32 @@ def join_and_run(
     `environment` is this process's own. Raises `JoinError`, and `OSError` where the command cannot be run.
     """
     entry = find_user(user)
-    if os.geteuid() not in (0, entry.pw_uid):
+    uid = entry.pw_uid
+    if os.geteuid() not in (0, uid):
         raise OtherUserError(f"UID {os.geteuid()} may not become {entry.pw_name}: that takes root, or sudo")
-    if entry.pw_uid == 0:
+    if uid == 0:
         raise JoinError("root has no rootless namespace: name the user whose namespace is to be joined")
-    own = dict(environment) if os.geteuid() == entry.pw_uid else {}
+    is_self = os.geteuid() == uid
+    own = environment if is_self else {}
     directory = _working_directory()
     # Nothing of the caller's may get into the namespace, where its owner could take it from the process.
     os.closerange(3, 1 << 20)
-    if create is not None and not _has_namespace(entry, own):
-        _create(create, entry.pw_uid)
-    if os.geteuid() == 0:
+    # The pins lie in root's own directory: root, too, may look there.
+    pair = _opened(_pinned, str(uid), uid) or (open_namespace(uid, own) if is_self else None)
+    if pair is None:
+        if create is not None:
+            from .joiner_detours import set_up_where_there_is_none
+
+            set_up_where_there_is_none(entry, create, own)
+        if not is_self:
+            become(entry)
+        pair = open_namespace(uid, own)
+    elif not is_self:
         become(entry)
-    runtime_dir, pair = open_namespace(entry.pw_uid, own)
+    runtime_dir = find_runtime_dir(uid, own)
     if pair is None:
         raise JoinError(
-            f"{entry.pw_name} has no namespace to join: neither a pin in /run/rootless-ns/{entry.pw_uid} nor a key in "
+            f"{entry.pw_name} has no namespace to join: neither a pin in {_PINS}/{uid} nor a key in "
             f"{runtime_dir or 'a runtime directory'}. Set one up with userns.rootless.rootless_ns, or with podman"
         )
     enter(*pair)
@@ -80,9 +95,11 @@ def join_and_run(
             break
         except OSError:
             continue
-    _check_readable(command, entry.pw_name)
-    variables = _environment(environment, entry, runtime_dir)
-    os.execvpe(command[0], list(command), variables)
+    if "ansible-tmp-" in command[-1]:
+        from .joiner_detours import check_readable
+
+        check_readable(command, entry.pw_name)
+    _exec(command, _environment(environment, entry, runtime_dir))
 
 
 def find_user(user: str) -> Any:
@@ -106,22 +123,26 @@ def become(entry: Any) -> None:
     os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
 
 
-def open_namespace(uid: int, environment: Mapping[str, str]) -> tuple[str | None, tuple[int, int] | None]:
-    """The runtime directory of the user that this process is, and descriptors of its user and mount namespace.
+def open_namespace(uid: int, environment: Mapping[str, str]) -> Pair | None:
+    """The namespaces of the user that this process is, verified.
 
     Looked for in this order: the pin, Podman's file handles, Podman's pause process.
     """
-    runtime_dir = _runtime_dir(uid, environment)
-    state_dir = f"{runtime_dir}/libpod/tmp"
+    state_dir = f"{find_runtime_dir(uid, environment)}/libpod/tmp"
     for key, where in ((_pinned, str(uid)), (_by_handles, state_dir), (_of_pause_process, state_dir)):
-        try:
-            pair = key(where)
-        except (OSError, ValueError, ImportError):
-            # The last one where the user cannot read this Python's library.
-            continue
-        if pair is not None and _is_theirs(pair, uid):
-            return runtime_dir, pair
-    return runtime_dir, None
+        pair = _opened(key, where, uid)
+        if pair is not None:
+            return pair
+    return None
+
+
+def _opened(key: Callable[[str], Pair | None], where: str, uid: int) -> Pair | None:
+    try:
+        pair = key(where)
+    except (OSError, ValueError, ImportError):
+        # The last one where the user cannot read this Python's library.
+        return None
+    return pair if pair is not None and _is_theirs(pair, uid) else None
 
 
 def enter(user_fd: int, mnt_fd: int) -> None:
@@ -142,46 +163,7 @@ def _working_directory() -> str:
         return "/"
 
 
-def _in_child(work: Callable[[], object]) -> Any:
-    """Do something in a child that may end up as another user; its end is waited for. Raises `JoinError`."""
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.close(reader)
-            answer = f"+{work() or ''}"
-        except BaseException as error:
-            answer = f"-{error}"
-        try:
-            os.write(writer, answer.encode()[:4096])
-        finally:
-            os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as file:
-        told = file.read().decode(errors="replace")
-    os.waitpid(pid, 0)
-    if not told.startswith("+"):
-        raise JoinError(told[1:] or "the process that looked for the namespace was killed")
-    return told[1:]
-
-
-def _has_namespace(entry: Any, environment: Mapping[str, str]) -> bool:
-    def look() -> str:
-        if os.geteuid() == 0:
-            become(entry)
-        return "yes" if open_namespace(entry.pw_uid, environment)[1] else ""
-
-    return bool(_in_child(look))
-
-
-def _create(create: Creator, uid: int) -> None:
-    def work() -> None:
-        create(uid)
-
-    _in_child(work)
-
-
-def _runtime_dir(uid: int, environment: Mapping[str, str]) -> str | None:
+def find_runtime_dir(uid: int, environment: Mapping[str, str]) -> str | None:
     """Podman's rule, as in `runtime_dir.find_runtime_directory`."""
     fallback = os.path.join(environment.get("TMPDIR") or "/tmp", f"storage-run-{uid}")
     for path in (environment.get("XDG_RUNTIME_DIR"), f"/run/user/{uid}", fallback):
@@ -195,7 +177,7 @@ def _runtime_dir(uid: int, environment: Mapping[str, str]) -> str | None:
     return None
 
 
-def _read(path: str, limit: int) -> bytes:
+def read_small(path: str, limit: int) -> bytes:
     """A small regular file of the user's, and nothing else."""
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
@@ -206,33 +188,25 @@ def _read(path: str, limit: int) -> bytes:
         os.close(fd)
 
 
-def _open_pair(user: str, mnt: str) -> tuple[int, int]:
+def _open_pair(user: str, mnt: str) -> Pair:
     return os.open(user, os.O_RDONLY | os.O_CLOEXEC), os.open(mnt, os.O_RDONLY | os.O_CLOEXEC)
 
 
-def _pinned(uid: str) -> tuple[int, int] | None:
-    return _open_pair(f"/run/rootless-ns/{uid}/user", f"/run/rootless-ns/{uid}/mnt")
+def _pinned(uid: str) -> Pair | None:
+    return _open_pair(f"{_PINS}/{uid}/user", f"{_PINS}/{uid}/mnt")
 
 
-def _by_handles(state_dir: str) -> tuple[int, int] | None:
-    content = _read(f"{state_dir}/ns_handles", 2 * _HANDLE + 1)
-    if len(content) != 2 * _HANDLE:
+def _by_handles(state_dir: str) -> Pair | None:
+    path = f"{state_dir}/ns_handles"
+    if not os.path.lexists(path):
         return None
-    import ctypes
+    from .joiner_detours import open_handles
 
-    libc = ctypes.CDLL(None, use_errno=True)
-    found = []
-    for start in (0, _HANDLE):
-        handle = ctypes.create_string_buffer(content[start : start + _HANDLE], _HANDLE)
-        fd = libc.open_by_handle_at(_FD_NSFS_ROOT, handle, os.O_RDONLY | os.O_CLOEXEC)
-        if fd < 0:
-            return None
-        found.append(fd)
-    return found[0], found[1]
+    return open_handles(read_small(path, 2 * HANDLE + 1))
 
 
-def _of_pause_process(state_dir: str) -> tuple[int, int] | None:
-    pid = int(_read(f"{state_dir}/pause.pid", 12))
+def _of_pause_process(state_dir: str) -> Pair | None:
+    pid = int(read_small(f"{state_dir}/pause.pid", 12))
     with open(f"/proc/{pid}/environ", "rb") as file:
         variables = file.read(1 << 22).split(b"\0")
     if not any(variable.startswith(b"_PODMAN_PAUSE=") and len(variable) > 14 for variable in variables):
@@ -240,7 +214,7 @@ def _of_pause_process(state_dir: str) -> tuple[int, int] | None:
     return _open_pair(f"/proc/{pid}/ns/user", f"/proc/{pid}/ns/mnt")
 
 
-def _is_theirs(pair: tuple[int, int], uid: int) -> bool:
+def _is_theirs(pair: Pair, uid: int) -> bool:
     """A user namespace of the user's, a direct child of ours, and a mount namespace that belongs to it."""
     user_fd, mnt_fd = pair
     try:
@@ -257,11 +231,26 @@ def _is_theirs(pair: tuple[int, int], uid: int) -> bool:
 
 def _setns(fd: int, kind: int) -> None:
     """For Python before 3.12."""
-    import ctypes
+    # To import ctypes itself would take as long as all the rest.
+    import _ctypes
 
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.setns(fd, kind):
-        raise OSError(ctypes.get_errno(), f"setns: {os.strerror(ctypes.get_errno())}")
+    itself: Any = None
+    function = _ctypes.dlsym(_ctypes.dlopen(itself, 0), "setns")
+    if _ctypes.call_function(function, (fd, kind)):
+        from .joiner_detours import why_setns_fails
+
+        raise why_setns_fails(fd, kind)
+
+
+def _exec(command: Sequence[str], variables: dict[str, str]) -> NoReturn:
+    """As os.execvpe, which imports what takes as long to import as this takes to run."""
+    name = command[0]
+    for directory in [""] if "/" in name else _PATH.split(":"):
+        try:
+            os.execve(os.path.join(directory, name), list(command), variables)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+    raise FileNotFoundError(2, f"{name}: no such command inside the namespace")
 
 
 def _environment(caller: Mapping[str, str], entry: Any, runtime_dir: str | None) -> dict[str, str]:
@@ -279,23 +268,3 @@ def _environment(caller: Mapping[str, str], entry: Any, runtime_dir: str | None)
     if runtime_dir:
         variables["XDG_RUNTIME_DIR"] = runtime_dir
     return variables
-
-
-def _check_readable(command: Sequence[str], name: str) -> None:
-    """Where Ansible has put a module into a file, it must be there, and readable, inside the namespace."""
-    if "ansible-tmp-" not in command[-1]:
-        return
-    for path in _temporary_files(command[-1]):
-        if not os.access(path, os.R_OK):
-            raise JoinError(
-                f"{path} cannot be read by {name} inside its namespace. Turn on pipelining, so that no file is needed "
-                "(ANSIBLE_PIPELINING=1, or pipelining = true in the section ssh_connection of ansible.cfg); or install "
-                "the package acl on the host, and keep remote_tmp on a file system that was mounted when the namespace "
-                "was made"
-            )
-
-
-def _temporary_files(text: str) -> list[str]:
-    """The files in Ansible's temporary directories that a command line names, without the directories themselves."""
-    words = text.replace("'", " ").replace('"', " ").split()
-    return [word for word in words if "/" in word.partition("/ansible-tmp-")[2].rstrip("/")]

@@ -31,18 +31,18 @@ while True:
     if not c: break
     d += c
 s.close()
-L, d = d.split(b"\\0")
-exec(d, {"L": L.decode()})
+L, R, S = d.split(b"\\0")
+exec(S, {"L": L.decode(), "R": R.decode()})
 """
 
 
 def run_through_sudo(
-    sudo: Sequence[str], *, user: str, uid: int, source: bytes, library: str, command: Sequence[str]
+    sudo: Sequence[str], *, user: str, uid: int, sources: Sequence[bytes], library: str, command: Sequence[str]
 ) -> NoReturn:
-    """Replace this process by sudo, and let that run `source` as the user with `command` as its arguments.
+    """Replace this process by sudo, and let that run a program as the user with `command` as its arguments.
 
-    `sudo` is the program and its flags; `library` is the global variable `L` of the source. Raises `OSError` when sudo
-    cannot be run.
+    `sudo` is the program and its flags; `sources` are that of the program and, packed, that of its detours, which with
+    `library` are the program's global variables `R` and `L`. Raises `OSError` when sudo cannot be run.
     """
     import socket
 
@@ -54,7 +54,7 @@ def run_through_sudo(
     parent = os.getpid()
     if os.fork() == 0:
         try:
-            _serve(server, parent, uid, library.encode() + b"\0" + source)
+            _serve(server, parent, uid, b"\0".join((library.encode(), sources[1], sources[0])))
         finally:
             os._exit(0)
     server.close()

@@ -44,13 +44,17 @@ def test_the_library_stands_on_the_standard_library_alone(path: Path) -> None:
 
 @pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.name)
 def test_only_one_file_knows_c(path: Path) -> None:
-    # And the joiner, which is sent to hosts alone, without the library.
-    assert ((0, "ctypes") in imports(path)) == (path.name in ("kernel.py", "joiner.py"))
+    # And the joiner, which is sent to hosts without the library.
+    assert ((0, "ctypes") in imports(path)) == (path.name in ("kernel.py", "joiner_detours.py"))
 
 
-def test_the_joiner_stands_alone() -> None:
-    joiner = PLUGINS / "module_utils/_rootless/joiner.py"
-    assert not [name for level, name in imports(joiner) if level]
+@pytest.mark.parametrize("name", ["joiner", "become_main"])
+def test_the_joiner_starts_without_the_library_and_without_detours(name: str) -> None:
+    tree = ast.parse((PLUGINS / f"module_utils/_rootless/{name}.py").read_text())
+    at_once = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.level]
+    assert [node.module for node in at_once] == ([] if name == "joiner" else ["joiner"])
+    later = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level}
+    assert later <= {"joiner", "joiner_detours", "become_detours"}
 
 
 @pytest.mark.parametrize("path", [*LIBRARY, *MODULES], ids=lambda path: path.name)

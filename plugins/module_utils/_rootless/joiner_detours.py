@@ -1,0 +1,101 @@
+# Copyright (c) 2026, the userns.rootless authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What joining a namespace takes only sometimes: handles, setting one up, and what to say of failures.
+
+Sent with `joiner` by the become plugin, but compiled only when it is needed.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from .joiner import HANDLE, JoinError, become, open_namespace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from .joiner import Creator, Pair
+
+# open_by_handle_at(2) on nsfs, Linux 6.18
+_FD_NSFS_ROOT = -10003
+
+
+def open_handles(content: bytes) -> Pair | None:
+    """The namespaces that a file `ns_handles` opens, where the kernel lets this user open them."""
+    if len(content) != 2 * HANDLE:
+        return None
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    found = []
+    for start in (0, HANDLE):
+        handle = ctypes.create_string_buffer(content[start : start + HANDLE], HANDLE)
+        fd = libc.open_by_handle_at(_FD_NSFS_ROOT, handle, os.O_RDONLY | os.O_CLOEXEC)
+        if fd < 0:
+            return None
+        found.append(fd)
+    return found[0], found[1]
+
+
+def why_setns_fails(fd: int, kind: int) -> OSError:
+    """Fail once more, in a way that tells the error."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.setns(fd, kind)
+    return OSError(ctypes.get_errno(), f"setns: {os.strerror(ctypes.get_errno())}")
+
+
+def set_up_where_there_is_none(entry: Any, create: Creator, environment: Mapping[str, str]) -> None:
+    """Have `create` set up the user's namespace, unless a look as the user finds one. Raises `JoinError`."""
+
+    def look() -> str:
+        if os.geteuid() == 0:
+            become(entry)
+        return "there" if open_namespace(entry.pw_uid, environment) else ""
+
+    if not _in_child(look):
+        _in_child(lambda: create(entry.pw_uid))
+
+
+def _in_child(work: Callable[[], object]) -> str:
+    """Do something in a child that may end up as another user; its end is waited for. Raises `JoinError`."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(reader)
+            answer = f"+{work() or ''}"
+        except BaseException as error:
+            answer = f"-{error}"
+        try:
+            os.write(writer, answer.encode()[:4096])
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as file:
+        told = file.read().decode(errors="replace")
+    os.waitpid(pid, 0)
+    if not told.startswith("+"):
+        raise JoinError(told[1:] or "the process that looked for the namespace was killed")
+    return told[1:]
+
+
+def check_readable(command: Sequence[str], name: str) -> None:
+    """Where Ansible has put a module into a file, it must be there, and readable, inside the namespace."""
+    for path in _temporary_files(command[-1]):
+        if not os.access(path, os.R_OK):
+            raise JoinError(
+                f"{path} cannot be read by {name} inside its namespace. Turn on pipelining, so that no file is needed "
+                "(ANSIBLE_PIPELINING=1, or pipelining = true in the section ssh_connection of ansible.cfg); or install "
+                "the package acl on the host, and keep remote_tmp on a file system that was mounted when the namespace "
+                "was made"
+            )
+
+
+def _temporary_files(text: str) -> list[str]:
+    """The files in Ansible's temporary directories that a command line names, without the directories themselves."""
+    words = text.replace("'", " ").replace('"', " ").split()
+    return [word for word in words if "/" in word.partition("/ansible-tmp-")[2].rstrip("/")]
