@@ -22,7 +22,7 @@ KERNELS = {"bookworm": "", "sid": "", "noble": "forbids"}
 
 
 def up(args: argparse.Namespace) -> None:
-    """Boot fresh hosts (one a release, and a fleet) and write their inventory. What was there before goes."""
+    """Boot fresh hosts (two a release, one of them bare, and a fleet) and write their inventory. Those before go."""
     reason = hosts.why_not()
     if reason:
         raise cache.MissingError(reason)
@@ -32,8 +32,9 @@ def up(args: argparse.Namespace) -> None:
     wanted = []
     for release in RELEASES:
         try:
-            rootfs.of(release)
-            wanted.append(hosts.Host(release, release))
+            for name in (release, f"bare-{release}"):
+                rootfs.of(name)
+                wanted.append(hosts.Host(name, name))
         except cache.MissingError as missing:
             if release in ALWAYS:
                 raise
@@ -66,7 +67,7 @@ def reboot(args: argparse.Namespace) -> None:
 def status(args: argparse.Namespace) -> None:
     """List the hosts."""
     for host in hosts.known():
-        print(f"{host.name:10} {host.suite:10} {len(host.processes())} processes")
+        print(f"{host.name:15} {host.suite:15} {len(host.processes())} processes")
 
 
 def shell(args: argparse.Namespace) -> None:

@@ -27,7 +27,7 @@ PATIENCE = 60.0
 
 @dataclass(frozen=True)
 class Host:
-    """A host by name; what belongs to it carries that name."""
+    """A host by name; what belongs to it carries that name. `suite` is what `rootfs.of` makes its image from."""
 
     name: str
     suite: str = ""

@@ -32,13 +32,14 @@ def public_key() -> str:
 
 
 def write(path: Path, hosts: Iterable[Host]) -> None:
-    """Write an inventory (JSON is YAML): one host of each release in the group `releases`, the others in `fleet`."""
-    groups: dict[str, dict[str, Any]] = {"releases": {}, "fleet": {}}
+    """Write an inventory (JSON is YAML): one host a release in `releases` and one in `bare`, others in `fleet`."""
+    groups: dict[str, dict[str, Any]] = {"releases": {}, "bare": {}, "fleet": {}}
     for host in hosts:
         proxy = f"{sys.executable} {Path(netns.__file__)} {host.label} 22"
-        groups["fleet" if host.name.startswith("fleet") else "releases"][host.name] = {
+        group = next((group for group in ("bare", "fleet") if host.name.startswith(group)), "releases")
+        groups[group][host.name] = {
             "ansible_ssh_common_args": f"-o ProxyUseFdpass=yes -o ProxyCommand='{proxy}'",
-            "debian_release": host.suite,
+            "debian_release": host.suite.removeprefix("bare-"),
         }
     common = {
         "ansible_user": "root",
