@@ -229,6 +229,31 @@ def codes(result: dict[str, Any]) -> set[str]:
 
 @in_guests_only
 @pytest.mark.alone
+def test_what_apparmor_forbids_is_allowed_by_the_role(
+    module: Run, user: Any, sysctl: Any, public_python: str, tmp_path: Path
+) -> None:
+    template = Path(__file__).parents[2] / "roles/rootless_host/templates/apparmor.j2"
+    program = os.path.realpath(public_python)
+    profile = tmp_path / "userns-rootless"
+    profile.write_text(template.read_text().replace("{{ __rootless_host_python }}", program))
+    sysctl("kernel.apparmor_restrict_unprivileged_userns", 1)
+
+    # A profile takes hold of what is started under it.
+    def anew(name: str) -> dict[str, Any]:
+        return module(name, users=[user.name], prefix=("env",))
+
+    assert "userns-apparmor" in codes(anew("rootless_host_info"))
+    subprocess.run(["apparmor_parser", "--replace", "--skip-cache", str(profile)], check=True)
+    try:
+        assert anew("rootless_host_info")["ok"]
+        assert anew("rootless_ns")["namespaces"][0]["action"] == "created"
+    finally:
+        subprocess.run(["apparmor_parser", "--remove", str(profile)], check=True)
+    assert "userns-apparmor" in codes(anew("rootless_host_info"))
+
+
+@in_guests_only
+@pytest.mark.alone
 def test_controllers_that_are_not_delegated(module: Run, user: Any) -> None:
     """Control groups as systemd makes them for a user, without systemd."""
     root = Path("/sys/fs/cgroup")

@@ -20,7 +20,7 @@ import ansible
 
 from . import cache
 
-PACKAGES = ("python3", "uidmap", "passwd", "mount", "util-linux")
+PACKAGES = ("python3", "uidmap", "passwd", "mount", "util-linux", "apparmor")
 UNWANTED = ("doc", "man", "locale", "info", "zoneinfo", "perl")
 # Pure Python, so those of the checkout's .venv do.
 DISTRIBUTIONS = ("pytest", "pluggy", "iniconfig", "packaging", "pygments")
@@ -31,6 +31,7 @@ INIT = f"""#!/bin/sh
 export PATH=/usr/bin:/bin:/usr/sbin:/sbin HOME=/root PYTHONPATH=/site NO_COLOR=1 ROOTLESS_TEST_GUEST=1
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
+mount -t securityfs securityfs /sys/kernel/security
 mount -t devtmpfs devtmpfs /dev
 mount -t tmpfs tmpfs /run
 mount -t tmpfs tmpfs /tmp
@@ -103,7 +104,7 @@ def _checkout(archive: BinaryIO, kernel: Path) -> None:
                     shutil.copy2(file.locate(), site / file)
         shutil.copytree(Path(ansible.__file__).parent / "module_utils", site / "ansible/module_utils")
         (site / "ansible/__init__.py").touch()
-        for name in ("plugins", "tests/kernel"):
+        for name in ("plugins", "roles", "tests/kernel"):
             shutil.copytree(CHECKOUT / name, checkout / name)
         shutil.copy(CHECKOUT / "pyproject.toml", checkout)
         shutil.copytree(kernel / "modules", root / "modules")
