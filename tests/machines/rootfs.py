@@ -26,8 +26,10 @@ PACKAGES = (
     # Rootless containers.
     *("uidmap", "podman", "crun", "fuse-overlayfs", "passt", "busybox-static"),
 )
-# What ssh and Ansible need; busybox is what containers are made of.
-BARE_PACKAGES = ("systemd", "systemd-sysv", "libpam-systemd", "dbus", "openssh-server", "python3", "busybox-static")
+# What ssh, Ansible and the scenarios need; busybox is what containers are made of.
+BARE_PACKAGES = (
+    *("systemd", "systemd-sysv", "libpam-systemd", "dbus", "openssh-server", "python3", "procps", "busybox-static"),
+)
 # What lies there. apt's module installs python3-apt for itself.
 OFFERED = ("python3-apt", "uidmap", "dbus-user-session", "catatonit", "podman", "crun")
 NETWORK_HELPER = {"bookworm": "slirp4netns", "trixie": "passt", "sid": "passt"}
