@@ -47,6 +47,8 @@ def write(path: Path, hosts: Iterable[Host]) -> None:
         "ansible_python_interpreter": "/usr/bin/python3",
         # The hosts are made anew for every run, and only this machine reaches them.
         "ansible_host_key_checking": False,
+        # Ansible names the sockets of open connections after the host: those of another cache's hosts are others.
+        "ansible_control_path_dir": str(cache.root() / "ssh"),
         "ansible_ssh_extra_args": "-o UserKnownHostsFile=/dev/null -o LogLevel=ERROR",
     }
     children = {name: {"hosts": members} for name, members in groups.items()}
