@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-clean test lint unit sanity units kernel molecule test-kernels test-long clean
+.PHONY: help setup demo demo-clean test lint unit sanity units kernel molecule test-kernels test-long bench clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -29,6 +29,9 @@ test-kernels: setup ## what must hold on every kernel, on old and new ones
 
 test-long: setup ## what takes too long for every day: kills and errors at each call, more races, more fuzzing
 	@ROOTLESS_TEST_LONG=1 tools/test long
+
+bench: setup ## measure this collection beside its peers, and write benchmarks/results
+	@benchmarks/run
 
 clean: ## remove everything that was built here
 	@rm -rf .venv .collections .ansible .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache tests/output .coverage* *.tar.gz
