@@ -27,7 +27,7 @@ RESULTS = Path(__file__).parent / "results"
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="benchmarks/run",
-        description="Measure this collection beside its peers, as root, and write tables and plots. The machine stays as it is.",
+        description="Measure this collection beside its peers, as root, and write tables and plots. Changes nothing else.",
     )
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all if none is named")
     parser.add_argument("--rounds", type=int, default=5, help="how often each is measured, in turns (default: 5)")
