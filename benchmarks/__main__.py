@@ -27,7 +27,7 @@ RESULTS = Path(__file__).parent / "results"
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="benchmarks/run",
-        description="Measure this collection beside its peers, as root, and write tables and plots. Changes nothing else.",
+        description="Measure this collection beside its peers, as root. Nothing but the results stays.",
     )
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all if none is named")
     parser.add_argument("--rounds", type=int, default=5, help="how often each is measured, in turns (default: 5)")
@@ -41,13 +41,17 @@ def main() -> int:
         print("SKIPPED benchmarks: they need root, to act for many users", file=sys.stderr)
         return 77
     sizes = sorted({min(size, args.users) for size in (1, 10, 100, args.users)})
+    about = report.machine()
+    if os.getloadavg()[0] > len(os.sched_getaffinity(0)) / 2:
+        say("This machine is busy: what is measured now is worth little.")
 
     def work() -> None:
         started = time.monotonic()
         tables = [table for part in args.parts or PARTS for table in PARTS[part](args.rounds, sizes)]
-        for path in report.write(args.results.absolute(), tables, report.machine()):
-            say(f"wrote {path}")
-        say(f"measured in {time.monotonic() - started:.0f} s")
+        written = report.write(args.results.absolute(), tables, about)
+        if args.results == RESULTS and not args.parts:
+            written.append(report.write_readme(tables, about))
+        say(f"measured in {time.monotonic() - started:.0f} s; wrote {', '.join(path.name for path in written)}")
 
     return arena.enter(work)
 

@@ -65,6 +65,10 @@ class User:
         return self.runtime_dir / "libpod/tmp/pause.pid"
 
     @property
+    def pin(self) -> Path:
+        return PINS / str(self.uid)
+
+    @property
     def environment(self) -> dict[str, str]:
         """As a login would have it."""
         return {

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from ansible_collections.userns.rootless.plugins.plugin_utils._payload import program
 
-from .arena import PINS, User, people, populate, reset
+from .arena import User, people, populate, reset
 from .programs import has_podman, host_python, module
 from .rounds import Candidate, Point, Series, Table, as_user, interleaved, say, spawned
 
@@ -45,7 +45,7 @@ def _commands(user: User) -> dict[str, list[str]]:
     if has_podman():
         commands["podman unshare"] = ["podman", "unshare", "true"]
     commands["unshare --map-auto"] = ["unshare", "--mount", "--map-auto", "--map-root-user", "true"]
-    commands["nsenter"] = ["nsenter", f"--user={PINS}/{user.uid}/user", f"--mount={PINS}/{user.uid}/mnt", "true"]
+    commands["nsenter"] = ["nsenter", f"--user={user.pin}/user", f"--mount={user.pin}/mnt", "true"]
     commands["python3 -c pass"] = [*python, "pass"]
     return commands
 
