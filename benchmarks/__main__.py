@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from . import arena, ids, join, memory, report, set_up
+from . import arena, ids, join, memory, readme, report, set_up
 from .rounds import Table, say
 
 PARTS: dict[str, Callable[[int, list[int]], list[Table]]] = {
@@ -50,7 +50,7 @@ def main() -> int:
         tables = [table for part in args.parts or PARTS for table in PARTS[part](args.rounds, sizes)]
         written = report.write(args.results.absolute(), tables, about)
         if args.results == RESULTS and not args.parts:
-            written.append(report.write_readme(tables, about))
+            written.append(readme.write(tables, about))
         say(f"measured in {time.monotonic() - started:.0f} s; wrote {', '.join(path.name for path in written)}")
 
     return arena.enter(work)

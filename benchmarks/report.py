@@ -9,47 +9,15 @@ import json
 import os
 import platform
 import statistics
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ansible.release import __version__ as ansible_version
 
-from .arena import CHECKOUT
 from .plot import plot
 from .programs import host_python, version_of
 from .rounds import Point, Series, Table
-
-README = CHECKOUT / "README.md"
-_BEGIN, _END = "<!-- make bench writes from here -->\n", "<!-- to here -->\n"
-
-
-@dataclass(frozen=True)
-class Headline:
-    """A line of the README: one of our series beside one of a peer's."""
-
-    table: str
-    size: int
-    ours: str
-    theirs: str
-    what: str
-
-
-HEADLINES = (
-    Headline("join-user", 1, "become plugin", "podman unshare", "join and run `true`, as the user"),
-    Headline("join-root", 1, "become plugin", "runuser, podman unshare", "join and run `true`, from root"),
-    *(
-        Headline("set-up", size, "rootless_ns", "podman, shell loop", f"set up {size:,} users")
-        for size in (10, 100, 1000)
-    ),
-    Headline("set-up", 1000, "rootless_ns", "podman, xargs", "set up 1,000 users"),
-    Headline("set-up", 1000, "rootless_ns", "unshare, xargs", "set up 1,000 users"),
-    Headline("set-up", 1000, "rootless_ns, whole ansible run", "podman, loop of ansible", "set up 1,000 users"),
-    Headline("again", 1000, "rootless_ns", "podman, shell loop", "1,000 users again, nothing to do"),
-    Headline("owners", 10_000, "rootless_subid", "usermod, loop", "subordinate ranges for 10,000 owners"),
-    Headline("memory", 100, "pause process and pin", "podman", "memory of each namespace"),
-    Headline("memory", 100, "pin alone", "podman", "memory of each namespace"),
-)
 
 
 def machine() -> dict[str, str]:
@@ -86,14 +54,6 @@ def write(directory: Path, tables: list[Table], about: dict[str, str]) -> list[P
     return [directory / name for name in texts]
 
 
-def write_readme(tables: list[Table], about: dict[str, str]) -> Path:
-    """Put the short form into the README's performance section."""
-    before, _begin, rest = README.read_text().partition(_BEGIN)
-    _old, _end, after = rest.partition(_END)
-    README.write_text(f"{before}{_BEGIN}{short(tables, about)}{_END}{after}")
-    return README
-
-
 def read(path: Path) -> tuple[list[Table], dict[str, str]]:
     """What `write` has written as JSON."""
     content = json.loads(path.read_text())
@@ -103,32 +63,6 @@ def read(path: Path) -> tuple[list[Table], dict[str, str]]:
 def _table(fields: dict[str, Any]) -> Table:
     series = [Series(one["name"], [Point(**point) for point in one["points"]]) for one in fields["series"]]
     return Table(**{**fields, "series": series})
-
-
-def short(tables: list[Table], about: dict[str, str]) -> str:
-    """The headlines: medians, and how many times more the peer takes."""
-    by_key = {table.key: table for table in tables}
-    lines = ["| what | here | instead | times |", "|---|---|---|---|"]
-    for headline in HEADLINES:
-        table = by_key.get(headline.table)
-        here, instead = (_find(table, name, headline.size) for name in (headline.ours, headline.theirs))
-        if table and here and instead:
-            cells = [headline.what]
-            for series, point in (here, instead):
-                noted = " (extrapolated)" if point.measured else ""
-                cells.append(f"{series.name}: {_spread([point.median], table.unit)}{noted}")
-            factor = instead[1].median / here[1].median if here[1].median > 0 else 0
-            lines.append(f"| {' | '.join([*cells, _number(factor) if factor else ''])} |")
-    return "\n".join([*lines, "", f"{'; '.join(about.values())}.", ""])
-
-
-def _find(table: Table | None, name: str, size: int) -> tuple[Series, Point] | None:
-    """The series, whose name may go on with how many run at once, at a size."""
-    for series in table.series if table else ():
-        point = series.at(size)
-        if point and (series.name == name or series.name.startswith(f"{name} -P")):
-            return series, point
-    return None
 
 
 def markdown(tables: list[Table], about: dict[str, str]) -> str:
@@ -155,11 +89,11 @@ def _rows(table: Table) -> list[str]:
             row = [f"{size:,}"] if table.size_name else []
             row += [
                 series.name,
-                _spread(point.samples, table.unit) + _worked_out(point, table),
+                spread(point.samples, table.unit) + _worked_out(point, table),
                 str(len(point.samples)),
             ]
             if reference:
-                row.append(_spread(_ratios(point, against), "") if against else "")
+                row.append(spread(_ratios(point, against), "") if against else "")
             rows.append(row)
     return [f"| {' | '.join(row)} |" for row in rows]
 
@@ -175,11 +109,11 @@ def _ratios(point: Point, against: Point) -> list[float]:
     return [point.median / against.median]
 
 
-def _spread(values: list[float], unit: str) -> str:
+def spread(values: list[float], unit: str) -> str:
     if not values:
         return ""
     factor, shown = _shown(statistics.median(values), unit)
-    low, middle, high = (_number(value * factor) for value in (min(values), statistics.median(values), max(values)))
+    low, middle, high = (number(value * factor) for value in (min(values), statistics.median(values), max(values)))
     text = f"{middle} ({low}-{high})" if len(values) > 1 else middle
     return f"{text} {shown}".strip()
 
@@ -190,7 +124,7 @@ def _shown(value: float, unit: str) -> tuple[float, str]:
     return (1e6, "µs") if value < 1e-3 else (1e3, "ms") if value < 1 else (1, "s")
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """Three significant digits."""
     if value >= 100:
         return f"{value:,.0f}"

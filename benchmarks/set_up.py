@@ -20,51 +20,46 @@ _PODMAN = "podman unshare true"
 # A new namespace with the same maps and nothing else: what the kernel and newuidmap take.
 _BARE = "unshare --mount --map-auto --map-root-user true"
 
-_Samples = dict[str, dict[int, list[float]]]
+
+class _Notes:
+    """Samples by series and size."""
+
+    def __init__(self) -> None:
+        self._samples: dict[str, dict[int, list[float]]] = {}
+
+    def add(self, name: str, size: int, seconds: float) -> None:
+        self._samples.setdefault(name, {}).setdefault(size, []).append(seconds)
+
+    def series(self) -> list[Series]:
+        return [
+            Series(name, [Point(size, taken) for size, taken in by_size.items()])
+            for name, by_size in self._samples.items()
+        ]
 
 
 def measure(rounds: int, sizes: list[int]) -> list[Table]:
     users = people(max(sizes))
     populate(users, with_ranges=users)
-    cpus = len(os.sched_getaffinity(0))
-    set_up: _Samples = {}
-    again: _Samples = {}
-
-    def note(samples: _Samples, name: str, size: int, seconds: float) -> None:
-        samples.setdefault(name, {}).setdefault(size, []).append(seconds)
-
-    reset(users)
-    module("rootless_ns_info", users=[users[0].name])
+    loops = [_bare, _podman] if has_podman() else [_bare]
+    # What comes first fills caches.
+    for first in (_ours, _whole_run, *loops):
+        reset(users)
+        first(users[:1], _Notes(), _Notes())
+    set_up, again = _Notes(), _Notes()
     for size in sizes:
-        some = users[:size]
         for number in range(rounds):
             say(f"set up: {size} users, round {number + 1} of {rounds}")
-            reset(users)
-            note(again, "module's start", size, module("rootless_ns", users=[])[0])
-            note(set_up, "rootless_ns", size, _module(some, "created"))
-            note(again, "rootless_ns", size, _module(some, "rejoined"))
-            note(again, "rootless_ns_info", size, _info(some))
-            reset(users)
-            note(set_up, "rootless_ns, whole ansible run", size, _ad_hoc(some))
-            note(again, "rootless_ns, whole ansible run", size, _ad_hoc(some))
-            if has_podman() and (size < _MANY or number == 0):
+            for way in (_ours, _whole_run, *(loops if size < _MANY or number == 0 else [])):
                 reset(users)
-                note(set_up, "podman, shell loop", size, shell_loop(some, _PODMAN))
-                _check_podman(some)
-                note(again, "podman, shell loop", size, shell_loop(some, _PODMAN))
-                reset(users)
-                note(set_up, f"podman, xargs -P {cpus}", size, shell_loop(some, _PODMAN, at_once=cpus))
-            reset(users)
-            if size < _MANY or number == 0:
-                note(set_up, "unshare, shell loop", size, shell_loop(some, _BARE))
-                note(set_up, f"unshare, xargs -P {cpus}", size, shell_loop(some, _BARE, at_once=cpus))
-    tables = [
+                way(users[:size], set_up, again)
+    others = [_ansible_loop(rounds, users, sizes)] if has_podman() and len(users) > 1 else []
+    return [
         Table(
             key="set-up",
             title="Set up the namespaces of many users",
             about="One module call for all, against a shell that calls Podman as each user. "
             "`unshare` makes a namespace with the same maps and leaves nothing of it.",
-            series=_series(set_up),
+            series=set_up.series() + others,
             size_name="users",
             reference="podman, shell loop",
         ),
@@ -72,18 +67,39 @@ def measure(rounds: int, sizes: list[int]) -> list[Table]:
             key="again",
             title="Again, unchanged, and a look",
             about="The same call for namespaces that are there. The module's start is a call for no user.",
-            series=_series(again),
+            series=again.series(),
             size_name="users",
             reference="module's start",
         ),
     ]
-    if has_podman() and len(users) > 1:
-        tables[0].series.append(_ansible_loop(rounds, users, sizes))
-    return tables
 
 
-def _series(samples: _Samples) -> list[Series]:
-    return [Series(name, [Point(size, taken) for size, taken in by_size.items()]) for name, by_size in samples.items()]
+def _ours(users: list[User], set_up: _Notes, again: _Notes) -> None:
+    size = len(users)
+    again.add("module's start", size, module("rootless_ns", users=[])[0])
+    set_up.add("rootless_ns", size, _module(users, "created"))
+    again.add("rootless_ns", size, _module(users, "rejoined"))
+    again.add("rootless_ns_info", size, _info(users))
+
+
+def _whole_run(users: list[User], set_up: _Notes, again: _Notes) -> None:
+    for notes in (set_up, again):
+        notes.add("rootless_ns, whole ansible run", len(users), _ad_hoc(users))
+
+
+def _podman(users: list[User], set_up: _Notes, again: _Notes) -> None:
+    cpus = len(os.sched_getaffinity(0))
+    set_up.add("podman, shell loop", len(users), shell_loop(users, _PODMAN))
+    _check_podman(users)
+    again.add("podman, shell loop", len(users), shell_loop(users, _PODMAN))
+    reset(users)
+    set_up.add(f"podman, xargs -P {cpus}", len(users), shell_loop(users, _PODMAN, at_once=cpus))
+
+
+def _bare(users: list[User], set_up: _Notes, _again: _Notes) -> None:
+    cpus = len(os.sched_getaffinity(0))
+    set_up.add("unshare, shell loop", len(users), shell_loop(users, _BARE))
+    set_up.add(f"unshare, xargs -P {cpus}", len(users), shell_loop(users, _BARE, at_once=cpus))
 
 
 def _ansible_loop(rounds: int, users: list[User], sizes: list[int]) -> Series:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from benchmarks import report
+from benchmarks import readme, report
 from benchmarks.arena import people
 
 CHECKOUT = Path(__file__).parents[2]
@@ -34,7 +34,7 @@ def test_everything_is_measured_at_a_tiny_size(as_root: None, tmp_path: Path) ->
             assert all(len(point.samples) == 1 for point in series.points)
         if table.unit == "s":
             assert all(point.median > 0 for series in table.series for point in series.points), table.key
-    assert "become plugin" in report.short(tables, about)
+    assert "become plugin" in readme.short(tables, about)
     assert (tmp_path / "set-up.svg").read_text().rstrip().endswith("</svg>")
 
     assert _files() == before
@@ -45,4 +45,4 @@ def test_everything_is_measured_at_a_tiny_size(as_root: None, tmp_path: Path) ->
 
 def test_the_readme_says_what_was_measured() -> None:
     tables, about = report.read(CHECKOUT / "benchmarks/results/results.json")
-    assert report.short(tables, about) in (CHECKOUT / "README.md").read_text()
+    assert readme.short(tables, about) in (CHECKOUT / "README.md").read_text()
