@@ -39,8 +39,6 @@ def plot(table: Table) -> str:
     x = _Scale([point.size for point in points], _LEFT, _WIDTH - _RIGHT)
     y = _Scale([point.median for point in points], _HEIGHT - _BOTTOM, _TOP)
     parts = [
-        "<!-- SPDX-FileCopyrightText: 2026 the userns.rootless authors -->",
-        "<!-- SPDX-License-Identifier: GPL-3.0-or-later -->",
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="sans-serif" '
         'font-size="12">',
         f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#fff"/>',

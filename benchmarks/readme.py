@@ -40,7 +40,6 @@ HEADLINES = (
     Headline("again", 1000, "rootless_ns", "podman, shell loop", "1,000 users again, nothing to do"),
     Headline("owners", 10_000, "rootless_subid", "usermod, loop", "subordinate ranges for 10,000 owners"),
     Headline("memory", 100, "pause process and pin", "podman", "memory of each namespace"),
-    Headline("memory", 100, "pin alone", "podman", "memory of each namespace"),
 )
 
 
