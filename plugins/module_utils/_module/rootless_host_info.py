@@ -10,37 +10,30 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from .._rootless.accounts import Account
+from .._rootless.calls.system import open_kernel
+from .._rootless.calls.users import refuse_others, resolve, users_of_interest, who_to_try_as
 from .._rootless.checks.catalogue import HostFinding
 from .._rootless.errors import RootlessError
 from .._rootless.host import Host
 from .._rootless.readiness import Readiness, UserReadiness, as_dict
-from .._rootless.report import Report
-from .common import open_kernel, refuse_others, resolve, users_of_interest, who_to_try_as
 
 ARGUMENT_SPEC: dict[str, Any] = {"users": {"type": "list", "elements": "str"}}
 
 
 def run(module: AnsibleModule) -> None:
     """Check and return; a user that does not exist fails the task at the end, what is found never does."""
-    syscalls = open_kernel(module)
     host = Host()
     try:
-        readiness = Readiness(syscalls, host=host)
+        readiness = Readiness(open_kernel(), host=host)
         asked = module.params["users"]
         users = asked if asked is not None else users_of_interest(readiness.owners(), host, readiness.available)
-        accounts = resolve(users)
-        refuse_others(module, accounts)
+        accounts = resolve(users, lambda user, why: UserReadiness(user, messages=[why]))
+        refuse_others(accounts)
         found, handles = readiness.of_host(who_to_try_as(user for user in accounts if isinstance(user, Account)))
-        outcomes = readiness.of_users([_outcome(user) for user in accounts])
+        outcomes = readiness.of_users(accounts)
     except (RootlessError, OSError) as error:
         module.fail_json(msg=str(error), exception=error)
     _finish(module, found, outcomes, handles)
-
-
-def _outcome(user: Account | Report) -> Account | UserReadiness:
-    if isinstance(user, Account):
-        return user
-    return UserReadiness(user.user, messages=user.messages)
 
 
 def user_entry(outcome: UserReadiness, *, host_blocked: bool) -> dict[str, Any]:

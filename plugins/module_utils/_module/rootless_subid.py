@@ -13,9 +13,8 @@ from ansible.module_utils.basic import AnsibleModule
 from .._rootless.errors import RootlessError
 from .._rootless.login_defs import KINDS, read_policy
 from .._rootless.subid import SubidError
-from .._rootless.subid_change import Accounts, KindOutcome, OverlapError, SubidChange
+from .._rootless.subid_change import Accounts, KindOutcome, OverlapError, SubidChange, overlap_entry
 from .._rootless.subid_plan import Owner, Wish
-from .common import overlap_entry
 
 ARGUMENT_SPEC: dict[str, Any] = {
     "owners": {"type": "list", "elements": "str", "required": True},

@@ -11,6 +11,7 @@ import pwd
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import Any
 
 from .allocation import Taken
 from .login_defs import KINDS, read_policy
@@ -216,6 +217,16 @@ def find_overlaps(accounts: Accounts, *, etc: str = "/etc") -> list[tuple[str, S
         text = SubidText(_read(path), source=path, aliases=accounts.aliases(()))
         found += [(kind, one, other) for one, other in text.overlaps()]
     return found
+
+
+def overlap_entry(kind: str, first: SubidRange, second: SubidRange) -> dict[str, Any]:
+    """Two ranges of different owners that share IDs, as the modules return it."""
+    return {
+        "kind": kind,
+        "first": {"owner": first.owner, "start": first.start, "count": first.count, "line": first.line},
+        "second": {"owner": second.owner, "start": second.start, "count": second.count, "line": second.line},
+        "msg": f"{first} and {second}",
+    }
 
 
 def _read(path: str) -> str:

@@ -1,0 +1,97 @@
+# Copyright (c) 2026, the userns.rootless authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A look at ID maps, ranges and namespaces, which changes nothing: what module `rootless_ns_info` returns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..accounts import Account
+from ..errors import RootlessError
+from ..host import Host
+from ..idmap import count_ids
+from ..kernel import Syscalls
+from ..namespaces import Namespaces, Options
+from ..nsfs_support import nsfs_handles
+from ..report import Report
+from ..subid import SubidRange
+from ..subid_change import Accounts, find_overlaps, overlap_entry
+from .result import CallResult, failed_reports, failure_of, warnings_of_host, warnings_of_users
+from .system import open_kernel
+from .users import refuse_others, resolve, unresolved, users_of_interest, who_to_try_as
+
+
+def look(users: list[str] | None) -> CallResult:
+    """Without `users` at whom `users_of_interest` names. A user that cannot be looked at has the reason in its entry.
+
+    Raises `RootlessError` or `OSError` where nothing can be looked at.
+    """
+    syscalls = open_kernel()
+    host = Host()
+    namespaces = Namespaces(syscalls, host=host, options=Options())
+    if users is None:
+        users = users_of_interest(namespaces.subids.owners(), host, namespaces.available)
+    accounts = resolve(users, unresolved)
+    refuse_others(accounts)
+    reports = namespaces.each(namespaces.look, accounts)
+    told = {
+        "changed": False,
+        "available": _available(namespaces),
+        "configured": [_configured(namespaces, account) for account in accounts if isinstance(account, Account)],
+        "overlaps": [overlap_entry(*found) for found in find_overlaps(Accounts(), etc=host.etc)],
+        "namespaces": [{**report.as_dict(), **report.verdicts()} for report in reports],
+        "kernel": {"nsfs_handles": _probe(syscalls, namespaces, host, accounts)},
+    }
+    return CallResult(
+        told,
+        failure_of(failed_reports(reports), total=len(reports), verb="cannot be looked at", where="namespaces"),
+        warnings_of_host(namespaces.subids),
+        warnings_of_users(reports),
+    )
+
+
+def _available(namespaces: Namespaces) -> dict[str, Any]:
+    maps = namespaces.available
+    return {
+        "uid_map": [entry.as_dict() for entry in maps.uid_map],
+        "gid_map": [entry.as_dict() for entry in maps.gid_map],
+        "uids": count_ids(maps.uid_map),
+        "gids": count_ids(maps.gid_map),
+    }
+
+
+def _configured(namespaces: Namespaces, account: Account) -> dict[str, Any]:
+    uid_ranges, gid_ranges = namespaces.configured(account)
+    return {
+        "user": account.name,
+        "uid": account.uid,
+        "source": namespaces.subids.source,
+        "uid_ranges": [_range(range_) for range_ in uid_ranges],
+        "gid_ranges": [_range(range_) for range_ in gid_ranges],
+    }
+
+
+def _range(range_: SubidRange) -> dict[str, Any]:
+    return {
+        "owner": range_.owner,
+        "start": range_.start,
+        "count": range_.count,
+        "source": range_.source,
+        "line": range_.line,
+    }
+
+
+def _probe(syscalls: Syscalls, namespaces: Namespaces, host: Host, accounts: list[Account | Report]) -> str:
+    """Asked as the first user of the call; without one as `nobody`, or as ourselves where we cannot become another."""
+    candidates = who_to_try_as(account for account in accounts if isinstance(account, Account))
+
+    def probe_owner() -> bool:
+        for candidate in candidates:
+            try:
+                return namespaces.probe_owner(candidate)
+            except RootlessError:
+                continue
+        return False
+
+    return nsfs_handles(syscalls, proc=host.proc, probe_owner=probe_owner)

@@ -1,0 +1,97 @@
+# Copyright (c) 2026, the userns.rootless authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whom a call is about: users by name, those of interest when nobody is named, and who may act for whom."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from ..accounts import Account, AccountError, find_account
+from ..desired import IdMaps
+from ..host import Host
+from ..idmap import IdMap
+from ..report import Report
+from ..runtime_dir import may_have_state
+from .result import RefusedError
+
+HOW_TO_BE_ROOT = "use become: true in a play, or sudo on the host"
+
+Outcome = TypeVar("Outcome")
+
+
+def resolve(users: Iterable[str], failed: Callable[[str, str], Outcome]) -> list[Account | Outcome]:
+    """An account for each user, in the order asked; where there is none, the outcome that `failed` makes (user, why)."""
+    found: list[Account | Outcome] = []
+    for user in users:
+        try:
+            found.append(find_account(user))
+        except AccountError as error:
+            found.append(failed(user, str(error)))
+    return found
+
+
+def unresolved(user: str, why: str) -> Report:
+    report = Report(user)
+    report.fail(why)
+    return report
+
+
+def refuse_others(accounts: Iterable[object]) -> None:
+    """Only root acts for others."""
+    if os.geteuid() == 0:
+        return
+    others = [account.name for account in accounts if isinstance(account, Account) and not account.is_self]
+    if others:
+        raise RefusedError(
+            f"this runs as UID {os.geteuid()} and can act for that user only, not for {', '.join(others)}; "
+            f"to act for others, {HOW_TO_BE_ROOT}"
+        )
+
+
+def users_of_interest(owners: Iterable[str], host: Host, available: IdMaps) -> list[str]:
+    """Whom to look at when nobody is named: oneself; as root everybody with a range or a runtime directory, by UID."""
+    if os.geteuid() != 0:
+        return [str(os.geteuid())]
+    # Ranges may belong to owners without an account, such as "containers": those have no namespace.
+    named = set(owners)
+    here = IdMap(available.uid_map)
+    uids = {
+        entry.pw_uid
+        for entry in pwd.getpwall()
+        if entry.pw_uid != 0
+        # In a user namespace, users that are not mapped there do not exist for it.
+        and here.to_parent(entry.pw_uid) is not None
+        and (
+            entry.pw_name in named
+            or str(entry.pw_uid) in named
+            or may_have_state(entry.pw_uid, run=host.run, tmp=host.tmp)
+        )
+    }
+    return [str(uid) for uid in sorted(uids)]
+
+
+def users_with_leftovers(owners: Iterable[int], host: Host) -> list[str]:
+    """Whom to clean for when nobody is named: oneself; as root everybody with a runtime directory or a namespace.
+
+    `owners` are the UIDs that own a namespace now. By UID.
+    """
+    if os.geteuid() != 0:
+        return [str(os.geteuid())]
+    owning = set(owners)
+    uids = {
+        entry.pw_uid
+        for entry in pwd.getpwall()
+        if entry.pw_uid in owning or may_have_state(entry.pw_uid, run=host.run, tmp=host.tmp)
+    }
+    return [str(uid) for uid in sorted(uids - {0})]
+
+
+def who_to_try_as(accounts: Iterable[Account]) -> list[Account]:
+    """For what has to be tried as an ordinary user: those of the call, `nobody`, or at last ourselves."""
+    nobody = [entry for entry in pwd.getpwall() if entry.pw_name == "nobody"]
+    candidates = [*accounts, *(Account(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir) for entry in nobody)]
+    return [*candidates, Account("", os.geteuid(), os.getegid(), "/")]

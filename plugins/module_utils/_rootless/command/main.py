@@ -1,0 +1,150 @@
+# Copyright (c) 2026, the userns.rootless authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command `rootless-ns`: arguments to calls of the library, and what comes of them to lines and an exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from .arguments import EXEC_FAILURE, NAME, make_parser
+from .output import ERROR, WARNING, say
+
+if TYPE_CHECKING:
+    # Late where it is needed: exec is to cost little more than the start of Python.
+    from ..calls.result import CallResult
+
+DONE, FAILED, USAGE = 0, 1, 2
+
+
+def main(argv: Sequence[str]) -> int:
+    """`argv` without the command's own name. `exec` does not return."""
+    parser = make_parser()
+    ours, command = _split(argv)
+    try:
+        arguments = parser.parse_args(ours)
+        if arguments.version:
+            return _tell_version()
+        if arguments.command is None:
+            parser.error("a command is needed: present, absent, info, clean or exec")
+        _check_users(parser, arguments)
+        if arguments.command == "exec" and not command:
+            parser.error("exec needs a command, behind --: rootless-ns exec --user NAME -- COMMAND...")
+    except SystemExit as end:
+        # argparse has said why.
+        return EXEC_FAILURE if end.code and argv[:1] == ["exec"] else int(end.code or 0)
+    if arguments.command == "exec":
+        return _exec(arguments, command)
+    return _call(arguments)
+
+
+def _split(argv: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """Our arguments, and the command of `exec`: argparse's treatment of `--` differs between Pythons."""
+    if argv[:1] == ["exec"] and "--" in argv:
+        end = argv.index("--")
+        return argv[:end], argv[end + 1 :]
+    return argv, ()
+
+
+def _check_users(parser: ArgumentParser, arguments: Namespace) -> None:
+    is_root = os.geteuid() == 0
+    if arguments.command == "exec":
+        if is_root and arguments.user is None:
+            parser.error("root has no rootless namespace: --user is needed")
+    elif arguments.everybody and arguments.users:
+        parser.error("--user and --all exclude each other")
+    elif arguments.everybody and not is_root:
+        parser.error("--all needs root")
+    elif is_root and not arguments.users and not arguments.everybody:
+        parser.error("root has no rootless namespace: --user or --all is needed")
+
+
+def _tell_version() -> int:
+    from .version import version_line
+
+    say(version_line(NAME))
+    return DONE
+
+
+def _exec(arguments: Namespace, command: Sequence[str]) -> int:
+    from ..joiner import JoinError, join_and_run
+
+    user = arguments.user if arguments.user is not None else str(os.geteuid())
+    try:
+        join_and_run(user, command, create=_set_up if arguments.create else None, environment=os.environ)
+    except (JoinError, OSError) as error:
+        say(f"{NAME}: {error}", ERROR)
+    return EXEC_FAILURE
+
+
+def _set_up(uid: int) -> None:
+    from ..set_up import set_up
+
+    set_up(uid)
+
+
+def _call(arguments: Namespace) -> int:
+    from ..calls.result import RefusedError
+    from ..errors import RootlessError
+
+    try:
+        result = _make_call(arguments)
+    except (RootlessError, OSError) as error:
+        if arguments.json:
+            _print_json({"failed": True, "msg": str(error)})
+        else:
+            say(f"{NAME}: {error}", ERROR)
+        return USAGE if isinstance(error, RefusedError) else FAILED
+    _tell(arguments, result)
+    return FAILED if result.failure is not None else DONE
+
+
+def _make_call(arguments: Namespace) -> CallResult:
+    if arguments.command == "info":
+        from ..calls.info import look
+
+        return look(arguments.users)
+    if arguments.command == "clean":
+        from ..calls.clean import clean
+        from ..cleaning import CleaningOptions
+
+        options = CleaningOptions(orphans=arguments.orphans, state_dir=arguments.state_dir, check=arguments.check)
+        return clean(arguments.users, options)
+    from ..calls.change import change
+
+    if arguments.command == "absent":
+        return change(arguments.users, state="absent", force=arguments.force, check=arguments.check)
+    return change(
+        arguments.users,
+        state="present",
+        method=arguments.method,
+        pin=arguments.pin,
+        on_drift=arguments.on_drift,
+        force=arguments.force,
+        check=arguments.check,
+    )
+
+
+def _tell(arguments: Namespace, result: CallResult) -> None:
+    from .lines import changed_line, cleaned_line, seen_line
+
+    if arguments.json:
+        failed = {"failed": True, "msg": result.failure} if result.failure is not None else {}
+        warnings = [*result.warnings, *result.user_warnings]
+        _print_json({**result.told, **failed, **({"warnings": warnings} if warnings else {})})
+        return
+    for text in result.warnings:
+        say(f"{NAME}: {text}", WARNING)
+    line = {"info": seen_line, "clean": cleaned_line}.get(arguments.command, changed_line)
+    for entry in result.told["users" if arguments.command == "clean" else "namespaces"]:
+        say(*line(entry))
+
+
+def _print_json(told: object) -> None:
+    sys.stdout.write(json.dumps(told, indent=2) + "\n")
+    sys.stdout.flush()
