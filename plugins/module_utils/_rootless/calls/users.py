@@ -24,7 +24,7 @@ Outcome = TypeVar("Outcome")
 
 
 def resolve(users: Iterable[str], failed: Callable[[str, str], Outcome]) -> list[Account | Outcome]:
-    """An account for each user, in the order asked; where there is none, the outcome that `failed` makes (user, why)."""
+    """An account for each user, in the order asked, or the outcome that `failed` makes of a user and why it is none."""
     found: list[Account | Outcome] = []
     for user in users:
         try:

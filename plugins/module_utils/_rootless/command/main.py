@@ -27,14 +27,16 @@ def main(argv: Sequence[str]) -> int:
     parser = make_parser()
     ours, command = _split(argv)
     try:
-        arguments = parser.parse_args(ours)
+        arguments, surplus = parser.parse_known_args(ours)
         if arguments.version:
             return _tell_version()
         if arguments.command is None:
             parser.error("a command is needed: present, absent, info, clean or exec")
-        _check_users(parser, arguments)
         if arguments.command == "exec" and not command:
             parser.error("exec needs a command, behind --: rootless-ns exec --user NAME -- COMMAND...")
+        if surplus:
+            parser.error(f"unknown arguments: {' '.join(surplus)}")
+        _check_users(parser, arguments)
     except SystemExit as end:
         # argparse has said why.
         return EXEC_FAILURE if end.code and argv[:1] == ["exec"] else int(end.code or 0)
@@ -77,8 +79,13 @@ def _exec(arguments: Namespace, command: Sequence[str]) -> int:
     user = arguments.user if arguments.user is not None else str(os.geteuid())
     try:
         join_and_run(user, command, create=_set_up if arguments.create else None, environment=os.environ)
-    except (JoinError, OSError) as error:
+    except JoinError as error:
         say(f"{NAME}: {error}", ERROR)
+    except OSError as error:
+        say(f"{NAME}: cannot run {command[0]!r} in the namespace of {user}: {error.strerror}", ERROR)
+    except Exception as error:
+        # The code of an uncaught exception would be taken for the command's.
+        say(f"{NAME}: internal error: {type(error).__name__}: {error}", ERROR)
     return EXEC_FAILURE
 
 

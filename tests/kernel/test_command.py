@@ -1,0 +1,321 @@
+# Copyright (c) 2026, the userns.rootless authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command `rootless-ns`, as it lies on a host: launcher and library, run as a program of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[2]
+LAUNCHER = CHECKOUT / "roles/rootless_persist/files/rootless-ns"
+LIBRARY = CHECKOUT / "plugins/module_utils/_rootless"
+
+Run = Callable[..., dict[str, Any]]
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory, public_python: str) -> Path:
+    """The command, installed as a role would do, where every user can run it."""
+    root = tmp_path_factory.mktemp("installed")
+    (root / "bin").mkdir()
+    shutil.copytree(LIBRARY, root / "lib/rootless-ns/_rootless", ignore=shutil.ignore_patterns("__pycache__"))
+    command = root / "bin/rootless-ns"
+    first, rest = LAUNCHER.read_text().split("\n", 1)
+    assert first == "#!/usr/bin/python3 -I"
+    command.write_text(f"#!{public_python} -I\n{rest}")
+    command.chmod(0o755)
+    for directory in (root, *root.parents):
+        if directory.stat().st_uid == os.geteuid() and str(directory).startswith("/tmp/"):
+            directory.chmod(0o755)
+    return command
+
+
+@pytest.fixture
+def command(installed: Path) -> Command:
+    def run(*arguments: str, as_user: Any = None, env: dict[str, str] | None = None, **how: Any) -> Any:
+        line = [str(installed), *arguments]
+        if as_user is not None:
+            line = as_user.command(*line, env=env)
+        how = {"cwd": "/", "stdin": subprocess.DEVNULL, **how} if "input" not in how else {"cwd": "/", **how}
+        result = subprocess.run(
+            line,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+            env=None if as_user is not None else {**os.environ, **(env or {})},
+            **how,
+        )
+        assert "Traceback" not in result.stderr, result.stderr
+        return result
+
+    return run
+
+
+def told(result: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads(result.stdout)
+    assert result.stderr == ""
+    return answer
+
+
+def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """What a module returns, without Ansible's own part in it."""
+    strip = {"invocation", "exception", "ansible_facts"}
+    return {k: v for k, v in one.items() if k not in strip} == {k: v for k, v in other.items() if k not in strip}
+
+
+def test_present_and_the_module_say_the_same(command: Command, module: Run, user: Any) -> None:
+    first = command("present", "--json", "--user", user.name)
+    assert (first.returncode, told(first)["namespaces"][0]["action"]) == (0, "created")
+    again = command("present", "--json", "--user", user.name)
+    assert same(told(again), module("rootless_ns", users=[user.name]))
+    entry = told(again)["namespaces"][0]
+    assert (entry["action"], entry["pinned"], told(again)["changed"]) == ("rejoined", True, False)
+
+
+def test_a_repair_foreseen_is_the_same(command: Command, module: Run, user: Any) -> None:
+    command("present", "--user", user.name)
+    user.kill_pause()
+    foreseen = told(command("present", "--json", "--check", "--user", user.name))
+    assert same(foreseen, module("rootless_ns", users=[user.name], check=True))
+    assert foreseen["namespaces"][0]["action"] == "repaired"
+    assert foreseen["diff"][0]["before"] != foreseen["diff"][0]["after"]
+
+
+def test_info_and_the_module_say_the_same(command: Command, module: Run, user: Any) -> None:
+    command("present", "--user", user.name)
+    result = told(command("info", "--json", "--user", user.name))
+    # Overlaps are of all users, and tests beside this one make and remove some.
+    expected = module("rootless_ns_info", users=[user.name])
+    assert same({**result, "overlaps": []}, {**expected, "overlaps": []})
+    assert result["namespaces"][0]["state"] == "alive"
+
+
+def test_clean_and_the_module_say_the_same(command: Command, module: Run, user: Any) -> None:
+    user.state_dir.mkdir(parents=True)
+    shutil.chown(user.runtime_dir / "libpod", user.uid, user.gid)
+    shutil.chown(user.state_dir, user.uid, user.gid)
+    user.pause_file.write_text("4194304")
+    shutil.chown(user.pause_file, user.uid, user.gid)
+    foreseen = told(command("clean", "--json", "--check", "--user", user.name))
+    assert same(foreseen, module("rootless_pause", users=[user.name], check=True))
+    assert foreseen["removed"] == [str(user.pause_file)]
+    assert user.pause_file.exists()
+    line = command("clean", "--user", user.name)
+    assert line.stdout == f"{user.name}: cleaned, removed {user.pause_file} (dead)\n"
+    assert not user.pause_file.exists()
+
+
+def test_absent_and_the_module_say_the_same(command: Command, module: Run, user: Any) -> None:
+    command("present", "--user", user.name)
+    foreseen = told(command("absent", "--json", "--check", "--user", user.name))
+    assert same(foreseen, module("rootless_ns", users=[user.name], state="absent", check=True))
+    removed = command("absent", "--user", user.name)
+    assert (removed.returncode, removed.stdout.startswith(f"{user.name}: removed")) == (0, True)
+    assert (user.processes(), user.pin.exists()) == ([], False)
+
+
+def test_one_failure_stops_nobody(command: Command, module: Run, user: Any) -> None:
+    result = command("present", "--json", "--user", "nosuchuser", "--user", user.name)
+    answer = told(result)
+    assert (result.returncode, answer["failed"]) == (1, True)
+    assert [entry["action"] for entry in answer["namespaces"]] == ["failed", "created"]
+    assert answer["msg"] == module("rootless_ns", users=["nosuchuser", user.name])["msg"]
+    lines = command("info", "--user", "nosuchuser", "--user", user.name)
+    assert lines.returncode == 1
+    assert lines.stdout.startswith(f"{user.name}: alive, user:[")
+    assert lines.stderr.startswith("nosuchuser: failed: user 'nosuchuser' does not exist")
+    assert len(lines.stdout.splitlines()) == len(lines.stderr.splitlines()) == 1
+
+
+@pytest.mark.alone
+def test_everybody(command: Command, make_user: Any) -> None:
+    users = [make_user(), make_user()]
+    lines = command("info", "--all").stdout.splitlines()
+    assert {f"{user.name}: none" for user in users} <= set(lines)
+
+
+def test_options_reach_the_library(command: Command, user: Any) -> None:
+    result = told(command("present", "--json", "--no-pin", "--method", "pause", "--user", str(user.uid)))
+    assert (result["namespaces"][0]["pinned"], result["namespaces"][0]["method"]) == (False, "pause")
+    user.add_subuids()
+    drifted = command("present", "--on-drift", "fail", "--user", user.name)
+    assert (drifted.returncode, "drift" in drifted.stderr) == (1, True)
+    replaced = told(command("present", "--json", "--on-drift", "recreate", "--user", user.name))
+    assert replaced["namespaces"][0]["action"] == "recreated"
+
+
+def test_an_ordinary_user_for_itself(command: Command, make_user: Any) -> None:
+    user, other = make_user(), make_user()
+    made = command("present", as_user=user)
+    assert made.stdout.startswith(f"{user.name}: created, user:[")
+    assert command("info", as_user=user).stdout.startswith(f"{user.name}: alive")
+    assert command("exec", "--", "id", "-u", as_user=user).stdout == "0\n"
+    for refused in (("info", "--user", other.name), ("present", "--pin"), ("info", "--all")):
+        result = command(*refused, as_user=user)
+        assert (result.returncode, "root" in result.stderr, result.stdout) == (2, True, "")
+    denied = command("exec", "--user", other.name, "--", "id", as_user=user)
+    assert (denied.returncode, denied.stdout) == (125, "")
+    assert command("absent", as_user=user).stdout.startswith(f"{user.name}: removed")
+    assert (user.processes(), other.processes()) == ([], [])
+
+
+def test_exec_is_the_command(command: Command, user: Any) -> None:
+    refused = command("exec", "--no-create", "--user", user.name, "--", "true")
+    assert (refused.returncode, "has no namespace to join" in refused.stderr) == (125, True)
+    assert user.processes() == []
+    result = command("exec", "--user", user.name, "--", "cat", "/proc/self/uid_map", "-", input="from stdin\n")
+    assert result.returncode == 0
+    assert result.stdout.split()[:3] == ["0", str(user.uid), "1"]
+    assert result.stdout.endswith("from stdin\n")
+    assert command("exec", "--user", user.name, "--", "sh", "-c", "exit 7").returncode == 7
+    assert command("exec", "--user", user.name, "--", "sh", "-c", "kill -TERM $$").returncode == -signal.SIGTERM
+    # What stands behind -- is the command's alone.
+    assert command("exec", "--user", user.name, "--", "echo", "--", "--user", "x").stdout == "-- --user x\n"
+    missing = command("exec", "--user", user.name, "--", "nosuchcommand")
+    assert missing.returncode == 125
+    assert "cannot run 'nosuchcommand'" in missing.stderr
+
+
+def test_exec_passes_signals(installed: Path, command: Command, user: Any) -> None:
+    command("present", "--user", user.name)
+    script = 'trap "echo got it; exit 9" TERM; echo ready; while :; do sleep 0.05; done'
+    line = [str(installed), "exec", "--user", user.name, "--", "sh", "-c", script]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, cwd="/") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert (process.stdout.read(), process.wait(timeout=30)) == ("got it\n", 9)
+
+
+def test_exec_gives_away_nothing_of_roots(command: Command, user: Any) -> None:
+    result = command("exec", "--user", user.name, "--", "env", env={"SECRET": "hunter2", "LD_PRELOAD": ""})
+    assert "SECRET" not in result.stdout
+    assert f"_CONTAINERS_ROOTLESS_UID={user.uid}\n" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("nosuch",),
+        ("present",),
+        ("info",),
+        ("present", "--user"),
+        ("present", "--user", "x", "--all"),
+        ("present", "--user", "x", "--pin", "--no-pin"),
+        ("present", "--user", "x", "--method", "magic"),
+        ("present", "--us", "x"),
+        ("clean", "--user", "x", "--state-dir", "relative"),
+        ("clean", "--user", "x", "--user", "y", "--state-dir", "/run"),
+        ("clean", "--all", "--state-dir", "/run"),
+        ("info", "--user", "x", "--", "y"),
+    ],
+)
+def test_wrong_usage(as_root: None, command: Command, arguments: tuple[str, ...]) -> None:
+    result = command(*arguments)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "rootless-ns" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("exec",), ("exec", "--", "true"), ("exec", "--user", "x"), ("exec", "--user", "x", "true"), ("exec", "--nosuch")],
+)
+def test_wrong_usage_of_exec(as_root: None, command: Command, arguments: tuple[str, ...]) -> None:
+    result = command(*arguments)
+    assert (result.returncode, result.stdout) == (125, "")
+
+
+def test_help_is_no_failure(command: Command) -> None:
+    for arguments in (("--help",), ("present", "--help"), ("exec", "--help")):
+        result = command(*arguments)
+        assert (result.returncode, result.stderr) == (0, "")
+        assert "exit codes:" in result.stdout
+
+
+def test_nothing_of_the_callers_is_imported(command: Command, user: Any, tmp_path: Path) -> None:
+    hostile = user.runtime_dir / "hostile"
+    (hostile / "_rootless").mkdir(parents=True)
+    for name in ("json.py", "os.py", "argparse.py", "sitecustomize.py", "usercustomize.py", "_rootless/__init__.py"):
+        (hostile / name).write_text("import sys; sys.stdout.write('hostile'); sys.exit(66)")
+    environment = {
+        "PYTHONPATH": str(hostile),
+        "PYTHONHOME": str(hostile),
+        "PYTHONSTARTUP": str(hostile / "json.py"),
+        "PYTHONUSERBASE": str(hostile),
+        "PYTHONPLATLIBDIR": str(hostile),
+        "PYTHONINSPECT": "1",
+    }
+    for arguments in (("info", "--json"), ("present", "--json"), ("exec", "--")):
+        tail = ("echo", "fine") if arguments[0] == "exec" else ()
+        result = command(arguments[0], "--user", user.name, *arguments[1:], *tail, env=environment, cwd=hostile)
+        assert (result.returncode, "hostile" in result.stdout) == (0, False)
+
+
+def test_a_link_to_the_command_brings_no_library_along(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    hostile = tmp_path / "lib/rootless-ns/_rootless"
+    hostile.mkdir(parents=True)
+    (hostile / "__init__.py").write_text("raise SystemExit(66)")
+    (tmp_path / "bin/rootless-ns").symlink_to(installed)
+    result = subprocess.run([tmp_path / "bin/rootless-ns", "--version"], check=False, capture_output=True, text=True)
+    assert (result.returncode, result.stdout.startswith("rootless-ns ")) == (0, True)
+
+
+def test_a_process_name_forges_no_line(command: Command, user: Any) -> None:
+    """The command name of a process that a stale pause.pid names is told; its owner chose it."""
+    command("present", "--user", user.name)
+    script = r'printf "x\n<0>forged\033[2J" > /proc/self/comm; echo ready; read line'
+    line = user.command("sh", "-c", script)
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout.readline() == "ready\n"
+        user.pause_file.write_text(str(process.pid))
+        result = command("info", "--user", user.name)
+        cleaned = command("clean", "--user", user.name)
+        process.stdin.close()
+    for answer in (result, cleaned):
+        told = answer.stdout + answer.stderr
+        assert len(told.splitlines()) == 1
+        assert "\033" not in told
+
+
+def test_the_journal_is_told_how_grave_a_line_is(installed: Path, user: Any) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        status = os.fstat(theirs.fileno())
+        environment = {**os.environ, "JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
+        line = [str(installed), "present", "--user", user.name, "--user", "nosuchuser"]
+        subprocess.run(line, stdout=theirs, stderr=theirs, env=environment, check=False, cwd="/")
+        lines = ours.recv(1 << 16).decode().splitlines()
+        # Inherited from a parent whose stream it was: this one is a pipe.
+        plain = subprocess.run(line, capture_output=True, text=True, env=environment, check=False, cwd="/")
+    assert lines[0].startswith(f"<6>{user.name}: created")
+    assert lines[1].startswith("<3>nosuchuser: failed: ")
+    assert "<" not in plain.stdout + plain.stderr
+
+
+def test_the_version_tells_libraries_apart(installed: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(installed.parents[1], other)
+    versions = []
+    for change in (None, "", "\n"):
+        if change is not None:
+            with open(other / "lib/rootless-ns/_rootless/kernel.py", "a") as file:
+                file.write(change)
+        versions.append(subprocess.check_output([other / "bin/rootless-ns", "--version"], text=True))
+    assert versions[0] == versions[1] != versions[2]
