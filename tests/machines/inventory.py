@@ -50,8 +50,6 @@ def write(path: Path, hosts: Iterable[Host]) -> None:
         # Ansible names the sockets of open connections after the host: those of another cache's hosts are others.
         "ansible_control_path_dir": str(cache.root() / "ssh"),
         "ansible_ssh_extra_args": "-o UserKnownHostsFile=/dev/null -o LogLevel=ERROR",
-        # Hosts of another cache have the same names: theirs are other connections.
-        "ansible_control_path_dir": str(cache.root() / "ssh"),
     }
     children = {name: {"hosts": members} for name, members in groups.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
