@@ -52,12 +52,14 @@ class Agent:
         self._account = account
         self._timeout = timeout
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # Asked here, where the name service is loaded once: each child would load it anew.
+        groups = [] if account.is_self else os.getgrouplist(account.name, account.gid)
         self.pid = os.fork()
         if self.pid == 0:
             # Never returns, whatever happens: two copies of a module must not go on.
             try:
                 ours.close()
-                _serve(_move_low(theirs), account, operations, syscalls)
+                _serve(_move_low(theirs), account, groups, operations, syscalls)
             except BaseException:
                 os._exit(1)
             os._exit(0)
@@ -141,10 +143,10 @@ def _move_low(channel: socket.socket) -> socket.socket:
     return socket.socket(fileno=3)
 
 
-def become(account: Account, syscalls: Syscalls) -> None:
+def become(account: Account, groups: Sequence[int], syscalls: Syscalls) -> None:
     """Turn this process into the user for good: groups, GID, UID, no tracing, umask 077, working directory `/`."""
     if not account.is_self:
-        os.initgroups(account.name, account.gid)
+        os.setgroups(groups)
         os.setresgid(account.gid, account.gid, account.gid)
         os.setresuid(account.uid, account.uid, account.uid)
         # Whatever fs.suid_dumpable says: this memory is a copy of root's.
@@ -153,11 +155,17 @@ def become(account: Account, syscalls: Syscalls) -> None:
     os.chdir("/")
 
 
-def _serve(channel: socket.socket, account: Account, operations: Mapping[str, Operation], syscalls: Syscalls) -> None:
+def _serve(
+    channel: socket.socket,
+    account: Account,
+    groups: Sequence[int],
+    operations: Mapping[str, Operation],
+    syscalls: Syscalls,
+) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE):
         signal.signal(number, signal.SIG_DFL)
     try:
-        become(account, syscalls)
+        become(account, groups, syscalls)
         refused = None
     except OSError as error:
         refused = f"cannot become user {account.name}: {error.strerror}"
