@@ -6,10 +6,16 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 
 NAME = "rootless-ns"
 DESCRIPTION = (
     "Users' rootless namespaces on this host, as Podman means them: set up, rejoined, removed, looked at, used."
+)
+OUTPUT = (
+    "One line for each user: on the standard output where all is well, on the standard error where something is not. "
+    "Lines that go to the journal carry their priority. With --json: what the module of the collection returns "
+    "(rootless_ns, rootless_ns_info, rootless_pause), key by key."
 )
 EXIT_CODES = {
     "0": "done, also where there was nothing to do",
@@ -25,7 +31,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=NAME,
         description=DESCRIPTION,
-        epilog=_exit_codes(("0", "1", "2", "125", "other")),
+        epilog=f"{textwrap.fill(OUTPUT)}\n\n{_exit_codes(tuple(EXIT_CODES))}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -41,7 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
         _add(
             commands,
             "exec",
-            "Become a command, as root of a user's namespace.",
+            "Become a command, as root of a user's namespace. Nothing of root's own environment goes along.",
             codes=("125", "other"),
             tail=" -- COMMAND...",
         )

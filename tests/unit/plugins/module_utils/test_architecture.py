@@ -57,6 +57,13 @@ def test_the_joiner_starts_without_the_library_and_without_detours(name: str) ->
     assert later <= {"joiner", "joiner_detours", "become_detours"}
 
 
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.name)
+def test_calls_are_on_top_and_the_command_on_top_of_them(path: Path) -> None:
+    layer = path.relative_to(PLUGINS / "module_utils/_rootless").parts[0]
+    above = {"command": set(), "calls": {"command"}}.get(layer, {"calls", "command"})
+    assert not [name for level, name in imports(path) if level and name in above]
+
+
 @pytest.mark.parametrize("path", [*LIBRARY, *MODULES], ids=lambda path: path.name)
 def test_targets_may_have_python_3_9(path: Path) -> None:
     ast.parse(path.read_text(), feature_version=(3, 9))
