@@ -275,23 +275,17 @@ def test_a_link_to_the_command_brings_no_library_along(installed: Path, tmp_path
     assert (result.returncode, result.stdout.startswith("rootless-ns ")) == (0, True)
 
 
-def test_a_process_name_forges_no_line(command: Command, user: Any) -> None:
-    """The command name of a process that a stale pause.pid names is told; its owner chose it."""
-    command("present", "--user", user.name)
-    script = r'printf "x\n<0>forged\033[2J" > /proc/self/comm; echo ready; read line'
-    line = user.command("sh", "-c", script)
-    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+def test_a_process_name_forges_no_line(installed: Path, command: Command, user: Any, public_python: str) -> None:
+    """What keeps a namespace from being removed is named; its owner chose that name."""
+    script = r"open('/proc/self/comm', 'w').write('x\n<0>ok\033[2J'); print('ready', flush=True); input()"
+    line = [str(installed), "exec", "--user", user.name, "--", public_python, "-c", script]
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/") as process:
         assert process.stdout is not None
-        assert process.stdin is not None
         assert process.stdout.readline() == "ready\n"
-        user.pause_file.write_text(str(process.pid))
-        result = command("info", "--user", user.name)
-        cleaned = command("clean", "--user", user.name)
-        process.stdin.close()
-    for answer in (result, cleaned):
-        told = answer.stdout + answer.stderr
-        assert len(told.splitlines()) == 1
-        assert "\033" not in told
+        result = command("absent", "--user", user.name)
+        process.communicate("\n")
+    assert (result.returncode, result.stdout, len(result.stderr.splitlines())) == (1, "", 1)
+    assert r"x\n<0>ok\x1b[2J" in result.stderr
 
 
 def test_the_journal_is_told_how_grave_a_line_is(installed: Path, user: Any) -> None:
