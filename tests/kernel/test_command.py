@@ -200,6 +200,22 @@ def test_exec_passes_signals(installed: Path, command: Command, user: Any) -> No
         assert (process.stdout.read(), process.wait(timeout=30)) == ("got it\n", 9)
 
 
+def test_the_command_ignores_the_signals_that_we_did(command: Command, user: Any) -> None:
+    look = ("grep", "-E", "^Sig(Ign|Blk)", "/proc/self/status")
+    plain = subprocess.check_output(look, text=True)
+    assert command("exec", "--user", user.name, "--", *look).stdout == plain
+
+
+@pytest.mark.parametrize("form", ["--json", "--check"])
+def test_a_reader_that_goes_away_is_no_traceback(installed: Path, user: Any, form: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    line = [str(installed), "present", form, "--user", user.name]
+    result = subprocess.run(line, stdout=writer, stderr=subprocess.PIPE, check=False, cwd="/")
+    os.close(writer)
+    assert (result.returncode, result.stderr) == (-signal.SIGPIPE, b"")
+
+
 def test_exec_gives_away_nothing_of_roots(command: Command, user: Any) -> None:
     result = command("exec", "--user", user.name, "--", "env", env={"SECRET": "hunter2", "LD_PRELOAD": ""})
     assert "SECRET" not in result.stdout

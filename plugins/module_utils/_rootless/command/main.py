@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
@@ -77,6 +78,9 @@ def _exec(arguments: Namespace, command: Sequence[str]) -> int:
     from ..joiner import JoinError, join_and_run
 
     user = arguments.user if arguments.user is not None else str(os.geteuid())
+    # What Python ignores for itself, the command would inherit.
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
     try:
         join_and_run(user, command, create=_set_up if arguments.create else None, environment=os.environ)
     except JoinError as error:
@@ -92,6 +96,8 @@ def _exec(arguments: Namespace, command: Sequence[str]) -> int:
 def _set_up(uid: int) -> None:
     from ..set_up import set_up
 
+    # In a child of its own: a user's process that goes away is an error there, not the end.
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     set_up(uid)
 
 
@@ -140,6 +146,8 @@ def _make_call(arguments: Namespace) -> CallResult:
 def _tell(arguments: Namespace, result: CallResult) -> None:
     from .lines import changed_line, cleaned_line, seen_line
 
+    # All is done: who stops reading, as head(1) does, ends this quietly.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     if arguments.json:
         failed = {"failed": True, "msg": result.failure} if result.failure is not None else {}
         warnings = [*result.warnings, *result.user_warnings]
