@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -161,5 +160,7 @@ def _tell(arguments: Namespace, result: CallResult) -> None:
 
 
 def _print_json(told: object) -> None:
+    import json
+
     sys.stdout.write(json.dumps(told, indent=2) + "\n")
     sys.stdout.flush()
