@@ -113,6 +113,8 @@ def test_clean_and_the_module_say_the_same(command: Command, module: Run, user: 
     assert same(foreseen, module("rootless_pause", users=[user.name], check=True))
     assert foreseen["removed"] == [str(user.pause_file)]
     assert user.pause_file.exists()
+    said = command("clean", "--check", "--user", user.name)
+    assert said.stdout == f"{user.name}: cleaned, removed {user.pause_file} (dead) (check: nothing was done)\n"
     line = command("clean", "--user", user.name)
     assert line.stdout == f"{user.name}: cleaned, removed {user.pause_file} (dead)\n"
     assert not user.pause_file.exists()

@@ -154,9 +154,11 @@ def _tell(arguments: Namespace, result: CallResult) -> None:
         return
     for text in result.warnings:
         say(f"{NAME}: {text}", WARNING)
+    check = "check" in arguments and arguments.check
     line = {"info": seen_line, "clean": cleaned_line}.get(arguments.command, changed_line)
     for entry in result.told["users" if arguments.command == "clean" else "namespaces"]:
-        say(*line(entry))
+        text, priority = line(entry)
+        say(f"{text}{' (check: nothing was done)' if check else ''}", priority)
 
 
 def _print_json(told: object) -> None:
