@@ -87,6 +87,8 @@ def test_how_it_ends_is_told(become: Become, ns: Run, user: Any, caller: Any) ->
     assert become(user, "sh", "-c", "exit 7", caller=caller).returncode == 7
     assert become(user, "sh", "-c", "kill -TERM $$", caller=caller).returncode == -signal.SIGTERM
     assert become(user, "cat", caller=caller, input="through\n").stdout == "through\n"
+    ignored = int(become(user, "grep", "SigIgn", "/proc/self/status", caller=caller).stdout.split()[1], 16)
+    assert not ignored & (1 << signal.SIGPIPE - 1 | 1 << signal.SIGXFSZ - 1)
     missing = become(user, "no-such-command", caller=caller)
     assert (missing.returncode, missing.stdout) == (125, "")
     assert "rootless_ns: " in missing.stderr

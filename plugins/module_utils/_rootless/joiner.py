@@ -244,6 +244,12 @@ def _setns(fd: int, kind: int) -> None:
 
 def _exec(command: Sequence[str], variables: dict[str, str]) -> NoReturn:
     """As os.execvpe, which imports what takes as long to import as this takes to run."""
+    # signal itself would import much.
+    import _signal  # type: ignore[import-not-found,unused-ignore]
+
+    # What Python ignores for itself, the command would inherit.
+    for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
+        _signal.signal(number, _signal.SIG_DFL)
     name = command[0]
     for directory in [""] if "/" in name else _PATH.split(":"):
         try:

@@ -77,9 +77,6 @@ def _exec(arguments: Namespace, command: Sequence[str]) -> int:
     from ..joiner import JoinError, join_and_run
 
     user = arguments.user if arguments.user is not None else str(os.geteuid())
-    # What Python ignores for itself, the command would inherit.
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_DFL)
     try:
         join_and_run(user, command, create=_set_up if arguments.create else None, environment=os.environ)
     except JoinError as error:
@@ -95,8 +92,6 @@ def _exec(arguments: Namespace, command: Sequence[str]) -> int:
 def _set_up(uid: int) -> None:
     from ..set_up import set_up
 
-    # In a child of its own: a user's process that goes away is an error there, not the end.
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     set_up(uid)
 
 
