@@ -61,8 +61,8 @@ def locked(path: str) -> Iterator[None]:
     own, lock = f"{path}.{os.getpid()}", f"{path}.lock"
     deadline = time.monotonic() + _LOCK_SECONDS
     try:
-        _write_new(own, f"{os.getpid()}\0".encode())
         try:
+            _write_new(own, f"{os.getpid()}\0".encode())
             while True:
                 holder = _try_link(own, lock)
                 if holder is None:
@@ -71,7 +71,7 @@ def locked(path: str) -> Iterator[None]:
                     raise EditError(f"{lock} is held by process {holder} for more than {_LOCK_SECONDS:g} s; try again")
                 time.sleep(_POLL_SECONDS)
         finally:
-            os.unlink(own)
+            _remove(own)
     except OSError as error:
         raise EditError(f"cannot lock {path}: {error.strerror} ({error.filename})") from None
     try:
@@ -112,10 +112,7 @@ def _try_link(own: str, lock: str) -> int | None:
 
 def _write_new(path: str, content: bytes) -> None:
     """Make a file that is only ours; what a dead process of the same PID left goes first."""
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
+    _remove(path)
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         os.write(fd, content)
@@ -126,8 +123,9 @@ def _write_new(path: str, content: bytes) -> None:
 def replace_file(path: str, content: bytes) -> None:
     """Put new content in a file's place at once, with mode, owner and SELinux context of the old one.
 
-    Only under the lock. Raises `EditError`; the old file stays then.
+    A symbolic link stays one, as with shadow. Only under the lock. Raises `EditError`; the old file stays then.
     """
+    path = os.path.realpath(path)
     new = f"{path}{_SUFFIX}"
     try:
         try:

@@ -82,6 +82,28 @@ def test_a_new_file_can_be_read_by_all(path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o644
 
 
+def test_a_symbolic_link_stays_one(path: Path, tmp_path: Path) -> None:
+    link = tmp_path / "elsewhere" / "subuid"
+    link.parent.mkdir()
+    link.symlink_to("../subuid")
+    replace_file(str(link), b"bob:2:2\n")
+    assert (link.is_symlink(), path.read_bytes()) == (True, b"bob:2:2\n")
+    assert list(link.parent.iterdir()) == [link]
+
+
+def test_a_full_disk_leaves_nothing_behind(path: Path) -> None:
+    """A limit on the size of files fails the same write, for anybody."""
+    code = "import resource, signal, sys; sys.path.insert(0, sys.argv[1])"
+    code += "; from _rootless.subid_edit import locked, replace_file"
+    code += "; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))"
+    library = Path(subid_edit.__file__).parents[1]
+    for change in ("with locked(sys.argv[2]): pass", "replace_file(sys.argv[2], b'bob:2:2')"):
+        command = [sys.executable, "-c", f"{code}\n{change}", str(library), str(path)]
+        assert b"EditError" in subprocess.run(command, capture_output=True, check=False).stderr
+        assert list(path.parent.iterdir()) == [path]
+    assert path.read_text() == "alice:1:1\n"
+
+
 def test_a_directory_that_is_not_there(path: Path) -> None:
     with pytest.raises(EditError, match="cannot lock"), locked(f"{path}/none"):
         pass
