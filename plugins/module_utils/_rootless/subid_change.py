@@ -60,7 +60,7 @@ class Accounts:
 
     def owner(self, asked: str, *, key: str) -> Owner:
         """The owner that a name or UID stands for; it need not have an account. Raises `SubidError`."""
-        if not asked or any(letter in asked for letter in ":\n#") or asked != asked.strip():
+        if not asked or any(letter in asked for letter in ":\n#\0") or asked != asked.strip():
             raise SubidError(f"{asked!r} cannot be an owner in a subuid(5) file")
         name, uid = self._resolve(asked)
         names = frozenset({asked} | ({name} if name else set()) | ({str(uid)} if uid is not None else set()))
