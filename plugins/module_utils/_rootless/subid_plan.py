@@ -13,6 +13,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 
 from .allocation import Allocator, NoRoomError, Taken, by_uid
 from .errors import RootlessError
@@ -24,6 +25,7 @@ NEXT = "next"
 BY_UID = "uid"
 
 _RELEASED = re.compile(r"# released by userns\.rootless: ([^:\n]+):(\d+):(\d+)")
+_NUMBER = re.compile(r"0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20}")
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,10 @@ class SubidText:
         """Who else than the owner has an ID, for a message."""
         own = self.of(owner)
         found = [range_ for range_ in self.ranges if range_.start <= id_ < range_.end]
-        return next((str(range_) for range_ in sorted(found, key=own.__contains__)), "a user, a group or the system")
+        return next(
+            (str(range_) for range_ in sorted(found, key=own.__contains__)),
+            "a user, a group, the system, a line that cannot be read, or an owner of this call",
+        )
 
     def canonical(self, owner: str) -> str:
         """One name for each owner: a UID and the name that goes with it are the same."""
@@ -139,6 +144,19 @@ class SubidText:
         pairs = overlapping((range_.start, range_.count, range_) for range_ in self.ranges)
         return [pair for pair in pairs if self.canonical(pair[0].owner) != self.canonical(pair[1].owner)]
 
+    def doubtful(self) -> list[tuple[int, int]]:
+        """What another reader may take from lines that are no ranges to us, as intervals `[start, end)`.
+
+        Podman reads a leading zero as decimal where shadow reads octal, and does not mind carriage returns.
+        """
+        found = []
+        for problem in self.problems:
+            fields = (self.lines[problem.line - 1] or "").split(":")
+            if len(fields) >= 3:
+                pairs = product(_readings(fields[1]), _readings(fields[2]))
+                found += [(start, start + count) for start, count in pairs if count and start + count <= MAX_ID]
+        return found
+
     def append(self, owner: str, start: int, count: int) -> None:
         self.lines.append(f"{owner}:{start}:{count}")
 
@@ -150,6 +168,17 @@ class SubidText:
     def __str__(self) -> str:
         kept = [line for line in self.lines if line is not None]
         return "\n".join(kept) + "\n" if kept else ""
+
+
+def _readings(field: str) -> set[int]:
+    """The numbers that a field may be."""
+    digits = field.strip()
+    if not _NUMBER.fullmatch(digits):
+        return set()
+    if digits[1:2] in ("x", "X"):
+        return {int(digits, 16)}
+    octal = {int(digits, 8)} if digits.startswith("0") and not set(digits) & set("89") else set()
+    return {int(digits), *octal}
 
 
 def plan_absent(text: SubidText, owners: Sequence[Owner]) -> FilePlan:
@@ -170,7 +199,7 @@ def plan_present(
 
     `in_use`: intervals `[start, end)` of IDs that belong to users, groups or others and can be nobody's range.
     """
-    forbidden = [(0, 1), (MAX_ID - 1, MAX_ID + 1), *in_use]
+    forbidden = [(0, 1), (MAX_ID - 1, MAX_ID + 1), *in_use, *text.doubtful()]
     ranges = [(range_.start, range_.end) for range_ in text.ranges]
     shared = [(max(one.start, other.start), min(one.end, other.end)) for one, other in text.overlaps()]
     places = _Places(
@@ -229,6 +258,8 @@ def _wanted(owner: Owner, wish: Wish, places: _Places) -> list[tuple[int, int]] 
                 f"ranges asked for {owner.asked} share IDs: {first[0]}:{first[1]}, {second[0]}:{second[1]}"
             )
         return wanted
+    if wish.count < 1:
+        raise NoRoomError(f"{owner.asked}: login.defs sets a count of {wish.count} IDs, so that count must be given")
     if wish.allocate == NEXT:
         return None
     if owner.uid is None:

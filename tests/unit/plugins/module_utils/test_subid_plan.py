@@ -67,6 +67,26 @@ def test_ids_in_use_are_avoided() -> None:
     assert give("", ALICE, in_use=[(100005, 100006)]).outcomes[0].added == [(165536, 65536)]
 
 
+@pytest.mark.parametrize(
+    "line", ["bob:0100000:65536", "bob:0303240:65536", "bob:0x186a0:65536", "bob:100000:65536\r", " bob:100000:65536"]
+)
+def test_lines_that_others_may_read_as_ranges_are_avoided(line: str) -> None:
+    assert give(f"{line}\n", ALICE).text == f"{line}\nalice:165536:65536\n"
+    told = give(f"{line}\n", ALICE, ranges={"alice": [(165535, 2)]}).outcomes[0].problem
+    assert "165535:2 is not free" in (told or "")
+
+
+@pytest.mark.parametrize("line", ["bob:100000", "bob:1_0:5", "bob:08:x", "bob:100000:99999999999", "bob:100000:0"])
+def test_lines_that_are_ranges_to_nobody_are_not(line: str) -> None:
+    assert give(f"{line}\n", ALICE).text == f"{line}\nalice:100000:65536\n"
+
+
+def test_login_defs_may_give_nobody_ids() -> None:
+    plan = give("alice:100000:65536\n", ALICE, count=0, exclusive=True)
+    assert plan.text == "alice:100000:65536\n"
+    assert "count must be given" in plan.outcomes[0].problem
+
+
 def test_no_room() -> None:
     plan = give("", ALICE, BOB, policy=Policy(first=100000, last=165535))
     assert plan.outcomes[0].added == [(100000, 65536)]
@@ -97,7 +117,7 @@ def test_certain_ranges() -> None:
     [
         ((100000, 10), "bob:100000:65536"),
         ((99999, 2), "bob:100000:65536"),
-        ((90000, 2), "a user, a group or the system"),
+        ((90000, 2), "a user, a group, the system"),
         ((0, 10), "ID 0"),
         ((4294967290, 10), "ID 429496729"),
         ((200000, 10), "alice:200005:10"),
