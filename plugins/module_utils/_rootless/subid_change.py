@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .allocation import Taken
+from .idmap import MAX_ID
 from .login_defs import KINDS, read_policy
 from .subid import SubidError, SubidProblem, SubidRange, open_subids
 from .subid_edit import accounts_locked, locked, replace_file
@@ -63,6 +64,8 @@ class Accounts:
         if not asked or any(letter in asked for letter in ":\n#\0") or asked != asked.strip():
             raise SubidError(f"{asked!r} cannot be an owner in a subuid(5) file")
         name, uid = self._resolve(asked)
+        if uid is not None and uid >= MAX_ID:
+            raise SubidError(f"{asked} cannot be an owner: a UID is at most {MAX_ID - 1}")
         names = frozenset({asked} | ({name} if name else set()) | ({str(uid)} if uid is not None else set()))
         if key == KEY_UID:
             if uid is None:
