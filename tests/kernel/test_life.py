@@ -182,8 +182,9 @@ def test_changing_the_method_keeps_the_namespace(ns: Run, user: Any) -> None:
     assert same_namespace(first, pause)
 
 
-def test_the_owner_joins_through_the_pin(ns: Run, user: Any) -> None:
-    result = ns(user)
+@pytest.mark.parametrize("umask", ["022", "077"])
+def test_the_owner_joins_through_the_pin(ns: Run, user: Any, umask: str) -> None:
+    result = ns(user, prefix=("sh", "-c", f'umask {umask} && exec "$@"', "sh"))
     user.kill_pause()
     assert user.processes() == []
     joined = user.run(

@@ -23,6 +23,7 @@ from .nsfs import NamespacePair
 
 DIRECTORY_NAME = "rootless-ns"
 _MAX_STACKED = 16
+_SEARCHABLE = 0o711
 
 
 class PinError(RootlessError):
@@ -65,7 +66,9 @@ class PinStore:
         try:
             self._prepare()
             self.unpin(uid)
-            os.mkdir(self.path(uid), 0o711)
+            os.mkdir(self.path(uid))
+            # Whatever the umask is: the owner joins through it.
+            os.chmod(self.path(uid), _SEARCHABLE)
             # The mount namespace first: alone it keeps both alive, so a kill from here on loses nothing.
             for name, fds in (("mnt", (pair.mnt_fd,)), ("user", (pair.mnt_fd, pair.user_fd))):
                 path = f"{self.path(uid)}/{name}"
@@ -113,7 +116,7 @@ class PinStore:
         if self._prepared:
             return
         try:
-            os.mkdir(self.directory, 0o711)
+            os.mkdir(self.directory)
         except FileExistsError:
             pass
         fd = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -121,6 +124,7 @@ class PinStore:
             status = os.fstat(fd)
             if status.st_uid != os.geteuid() or status.st_mode & 0o022:
                 raise PinError(f"{self.directory} must be a directory of root's that nobody else may write to")
+            os.fchmod(fd, _SEARCHABLE)
             # Two runs at once must not mount it twice: the second mount would hide the pins below.
             fcntl.flock(fd, fcntl.LOCK_EX)
             if not self._is_mount_point():
