@@ -147,6 +147,11 @@ def test_everybody(command: Command, make_user: Any) -> None:
     users = [make_user(), make_user()]
     lines = command("info", "--all").stdout.splitlines()
     assert {f"{user.name}: none" for user in users} <= set(lines)
+    users[0].run("sh", "-c", f"mkdir -p {users[0].state_dir} && printf 1 > {users[0].pause_file}")
+    cleaned = command("clean", "--all").stdout
+    assert f"{users[0].name}: cleaned, removed {users[0].pause_file}" in cleaned
+    assert users[1].name not in cleaned
+    assert "users: nothing to clean" in cleaned.splitlines()[-1]
 
 
 def test_options_reach_the_library(command: Command, user: Any) -> None:

@@ -39,6 +39,12 @@ def cleaned_line(entry: Entry) -> Line:
     return _line(entry, [entry["action"], *done, *left], failed=entry["action"] == "failed")
 
 
+def is_eventful(entry: Entry) -> bool:
+    """Whether cleaning found anything of a user's worth a line where nobody asked for this user."""
+    left = [file for file in entry["files"] if _is_odd(file)]
+    return bool(entry["action"] != "none" or entry["msg"] or left or entry["orphans"])
+
+
 _PLAIN = ("live", "missing")
 
 

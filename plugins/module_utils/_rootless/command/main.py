@@ -138,7 +138,7 @@ def _make_call(arguments: Namespace) -> CallResult:
 
 
 def _tell(arguments: Namespace, result: CallResult) -> None:
-    from .lines import changed_line, cleaned_line, seen_line
+    from .lines import changed_line, cleaned_line, is_eventful, seen_line
 
     # All is done: who stops reading, as head(1) does, ends this quietly.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
@@ -151,9 +151,16 @@ def _tell(arguments: Namespace, result: CallResult) -> None:
         say(f"{NAME}: {text}", WARNING)
     check = "check" in arguments and arguments.check
     line = {"info": seen_line, "clean": cleaned_line}.get(arguments.command, changed_line)
-    for entry in result.told["users" if arguments.command == "clean" else "namespaces"]:
+    entries = result.told["users" if arguments.command == "clean" else "namespaces"]
+    # A timer's journal would fill with thousands of users who have nothing to clean.
+    told = (
+        [entry for entry in entries if is_eventful(entry)] if line is cleaned_line and arguments.everybody else entries
+    )
+    for entry in told:
         text, priority = line(entry)
         say(f"{text}{' (check: nothing was done)' if check else ''}", priority)
+    if len(told) < len(entries):
+        say(f"{len(entries) - len(told)} of {len(entries)} users: nothing to clean")
 
 
 def _print_json(told: object) -> None:

@@ -151,6 +151,21 @@ def test_what_was_cleaned() -> None:
     assert lines.cleaned_line(nothing) == ("alice: failed: why", 3)
 
 
+@pytest.mark.parametrize(
+    ("changes", "eventful"),
+    [
+        ({}, False),
+        ({"files": [{"verdict": "live", "action": "left"}]}, False),
+        ({"files": [{"verdict": "unknown", "action": "left"}]}, True),
+        ({"orphans": [{"pid": 6, "action": "left"}]}, True),
+        ({"action": "cleaned"}, True),
+        ({"msg": "a place was not looked into"}, True),
+    ],
+)
+def test_what_a_timer_has_to_tell(changes: dict[str, Any], eventful: bool) -> None:
+    assert lines.is_eventful({"action": "none", "files": [], "orphans": [], "msg": "", **changes}) is eventful
+
+
 def test_the_version_is_the_collections() -> None:
     found = re.search(r"^version: (\S+)$", (CHECKOUT / "galaxy.yml").read_text(), re.MULTILINE)
     assert found is not None
