@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.kernel import Syscalls
+
 Run = Callable[..., dict[str, Any]]
 
 
@@ -39,6 +41,19 @@ def lost_pin_directory(user: Any) -> None:
 
 def lost_upper_pin(user: Any) -> None:
     subprocess.run(["umount", "-l", str(user.pin / "user")], check=True)
+
+
+@pytest.fixture
+def one_cpu() -> str:
+    """Namespaces' IDs grow on each CPU by itself."""
+    return str(min(os.sched_getaffinity(0)))
+
+
+def has_id(fd: int) -> bool:
+    try:
+        return Syscalls().ns_id(fd) > 0
+    except OSError:
+        return False
 
 
 def same_namespace(first: dict[str, Any], second: dict[str, Any]) -> bool:
@@ -196,6 +211,60 @@ def test_the_owner_joins_through_the_pin(ns: Run, user: Any, umask: str) -> None
         "/proc/self/ns/user",
     )
     assert joined.strip() == f"user:[{result['userns']}]"
+
+
+def test_a_pin_that_the_kernel_refuses_is_told_and_changes_nothing(ns: Run, user: Any, one_cpu: str) -> None:
+    """The kernel pins no mount namespace inside a younger one, which here is made on purpose."""
+    younger = ("taskset", "--cpu-list", one_cpu, "unshare", "--mount", "--propagation", "private")
+    first = ns(user, pin=False, prefix=younger[:3])
+    for _run in range(2):
+        result = ns(user, prefix=younger)
+        assert (result["action"], result["changed"], result["pinned"]) == ("rejoined", False, False)
+        warnings = str(result["warnings"])
+        assert f"cannot pin in {user.pin}: mount {user.pin}/mnt: Invalid argument" in warnings
+        assert same_namespace(first, result)
+    with open("/proc/self/ns/mnt", "rb") as file:
+        if has_id(file.fileno()):
+            assert "run from the host's own mount namespace" in warnings
+    assert ns(user)["action"] == "repaired"
+
+
+# Runs the rest of the line beside a process to whose mount namespace all shared mounts spread.
+WITH_A_PEER = """
+unshare --mount --propagation unchanged sleep 100 &
+while [ "$(readlink /proc/$!/ns/mnt)" = "$(readlink /proc/self/ns/mnt)" ]; do sleep 0.01; done
+"$@"
+status=$?
+kill $!
+exit $status
+"""
+
+
+def test_pins_stay_private_where_all_mounts_are_made_shared(ns: Run, user: Any, one_cpu: str) -> None:
+    """As `mount --make-rshared /` does: the kernel mounts no mount namespace's file where mounts spread from."""
+    first = ns(user)
+    lost_pin(user)
+    subprocess.run(["mount", "--make-shared", str(user.pin.parent)], check=True)
+    result = ns(user, prefix=("sh", "-c", WITH_A_PEER, "sh"))
+    assert (result["action"], result["pinned"], result.get("warnings", [])) == ("repaired", True, [])
+    assert same_namespace(first, result)
+    mounts = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    assert [fields[6] for fields in mounts if fields[4] == str(user.pin.parent)] == ["-"]
+
+
+def test_pins_below_a_run_that_was_mounted_later(ns: Run, user: Any, one_cpu: str) -> None:
+    """There the directory is another one, though a mount point of its name is listed."""
+    ns(user)
+    ns(user, state="absent")
+    run = f"""
+        mount -t tmpfs tmpfs /run
+        mount --make-shared /run
+        install -d -m 700 -o {user.uid} -g {user.gid} /run/user/{user.uid}
+        {WITH_A_PEER}
+    """
+    younger = ("taskset", "--cpu-list", one_cpu, "unshare", "--mount", "--propagation", "private")
+    result = ns(user, prefix=(*younger, "sh", "-c", run, "sh"))
+    assert (result["pinned"], result.get("warnings", [])) == (True, [])
 
 
 def test_pins_are_not_copied_into_new_namespaces(ns: Run, make_user: Any) -> None:

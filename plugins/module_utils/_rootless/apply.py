@@ -108,8 +108,8 @@ class Applier:
             self._write(pause.FILE_NAME, str(pid).encode())
         elif isinstance(step, WriteHandles):
             self._write(handles.FILE_NAME, Handles.of(self._syscalls, pair).to_bytes())
-        else:
-            self._pin(pair)
+        elif not self._pin(pair):
+            return pair
         self.changed = True
         return pair
 
@@ -132,15 +132,18 @@ class Applier:
             raise RaceLostError(f"{name} was written by somebody else meanwhile")
         self._written.append((name, content))
 
-    def _pin(self, pair: NamespacePair) -> None:
+    def _pin(self, pair: NamespacePair) -> bool:
+        """False, with a warning, where it cannot be done and something else keeps the namespace alive."""
         try:
             self._pins.pin(self._account.uid, pair)
             self._pinned = True
+            return True
         except PinError as error:
             if self._method == METHOD_HANDLES and self._created is not None:
                 # Nothing else would keep the new namespace alive.
                 raise
             self.warnings.append(str(error))
+            return False
 
     def _take_back(self) -> None:
         """Undo what this run set up, as far as it can be: files first, so that no key is left without its door."""

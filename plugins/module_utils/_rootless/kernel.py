@@ -12,7 +12,6 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
-import platform
 import signal
 import struct
 import sys
@@ -33,6 +32,8 @@ NS_GET_USERNS = 0xB701
 NS_GET_PARENT = 0xB702
 NS_GET_NSTYPE = 0xB703
 NS_GET_OWNER_UID = 0xB704
+# Linux 6.18 for all kinds of namespaces.
+NS_GET_ID = 0x8008B70D
 
 PR_SET_DUMPABLE = 4
 
@@ -142,15 +143,19 @@ class Syscalls:
         """`NS_GET_OWNER_UID` of ioctl_ns(2): the UID, as seen here, that owns a user namespace."""
         return int(struct.unpack("I", fcntl.ioctl(fd, NS_GET_OWNER_UID, struct.pack("I", 0)))[0])
 
+    def ns_id(self, fd: int) -> int:
+        """`NS_GET_ID` of ioctl_ns(2): a number that no other namespace had since boot; ENOTTY before Linux 6.18."""
+        return int(struct.unpack("=Q", fcntl.ioctl(fd, NS_GET_ID, bytes(8)))[0])
+
     def rename_noreplace(self, dir_fd: int, old: str, new: str) -> None:
         """renameat2(2) with `RENAME_NOREPLACE`, both names below `dir_fd`."""
         names = os.fsencode(old), os.fsencode(new)
         if hasattr(self._libc, "renameat2"):
             result = self._libc.renameat2(dir_fd, names[0], dir_fd, names[1], RENAME_NOREPLACE)
         else:
-            number = _SYS_RENAMEAT2.get(platform.machine())
+            number = _SYS_RENAMEAT2.get(os.uname().machine)
             if number is None:
-                raise OSError(38, f"renameat2: not known on {platform.machine()}")
+                raise OSError(38, f"renameat2: not known on {os.uname().machine}")
             result = self._syscall(number, dir_fd, names[0], dir_fd, names[1], RENAME_NOREPLACE)
         self._checked(result, "renameat2")
 

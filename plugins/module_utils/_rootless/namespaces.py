@@ -24,6 +24,7 @@ from .nsfs import NamespaceId
 from .plan import (
     METHOD_HANDLES,
     METHOD_PAUSE,
+    REJOINED,
     Create,
     Plan,
     Wish,
@@ -200,7 +201,7 @@ class Namespaces:
                 finally:
                     report.changed = report.changed or applier.changed
                     report.warnings += applier.warnings
-                report.action = plan.action
+                report.action = plan.action if report.changed else REJOINED
                 self._confirm(account, agent, desired, report)
                 return
         raise RootlessError(f"the state directory kept changing, {_ATTEMPTS} times; who else works there?")

@@ -77,13 +77,23 @@ class PinStore:
                     self._syscalls.mount(f"{self._proc}/self/fd/{fd}", path, MS_BIND)
         except OSError as error:
             self.unpin(uid)
-            hint = (
-                ". This kernel refuses to pin a mount namespace from inside another one than the first, by chance "
-                "of the CPU that made it: run from the host's own mount namespace"
-                if error.errno in (errno.EINVAL, errno.ELOOP)
-                else ""
-            )
+            hint = self._why_not(pair) if error.errno in (errno.EINVAL, errno.ELOOP) else ""
             raise PinError(f"cannot pin in {self.path(uid)}: {error.strerror}{hint}") from None
+
+    def _why_not(self, pair: NamespacePair) -> str:
+        """The kernel binds a mount namespace only inside an older one, by their IDs; each CPU hands out its own."""
+        try:
+            with open(f"{self._proc}/self/ns/mnt", "rb") as own:
+                ids = self._syscalls.ns_id(pair.mnt_fd), self._syscalls.ns_id(own.fileno())
+        except OSError:
+            # Before Linux 6.18.
+            return ""
+        if ids[0] > ids[1]:
+            return f" (its ID is {ids[0]}, that of this mount namespace {ids[1]}: this is not why)"
+        return (
+            f". This kernel takes the mount namespace with ID {ids[0]} for older than this one, with ID {ids[1]}, by "
+            "chance of the CPUs that made them: run from the host's own mount namespace"
+        )
 
     def unpin(self, uid: int) -> bool:
         """Unmount and remove a user's pin; False when there was none. Raises `PinError`."""
@@ -127,14 +137,27 @@ class PinStore:
             os.fchmod(fd, _SEARCHABLE)
             # Two runs at once must not mount it twice: the second mount would hide the pins below.
             fcntl.flock(fd, fcntl.LOCK_EX)
-            if not self._is_mount_point():
+            propagation = self._propagation()
+            if propagation is None:
                 self._syscalls.mount(self.directory, self.directory, MS_BIND)
+            # A later `mount --make-rshared /` has taken it along, perhaps.
+            if propagation != "":
                 self._syscalls.mount(None, self.directory, MS_PRIVATE)
         finally:
             os.close(fd)
         self._prepared = True
 
-    def _is_mount_point(self) -> bool:
-        # os.path.ismount does not see a bind mount within one file system.
-        with open(f"{self._proc}/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-            return any(line.split(" ", 5)[4] == self.directory for line in file)
+    def _propagation(self) -> str | None:
+        """How mounts in the directory spread ("" if not at all); None where it is no mount point.
+
+        By the ID of its mount: another one of that name may lie hidden under a later mount.
+        """
+        fd = os.open(self.directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            with open(f"{self._proc}/self/fdinfo/{fd}", encoding="ascii") as file:
+                mount_id = next(line.split()[1] for line in file if line.startswith("mnt_id:"))
+            with open(f"{self._proc}/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+                words = next(line.split(" ") for line in file if line.startswith(f"{mount_id} "))
+        finally:
+            os.close(fd)
+        return " ".join(words[6 : words.index("-", 6)]) if words[4] == self.directory else None
