@@ -5,17 +5,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.processes import comm
 
 CHECKOUT = Path(__file__).parents[2]
 LAUNCHER = CHECKOUT / "roles/rootless_persist/files/rootless-ns"
@@ -62,6 +66,20 @@ def command(installed: Path) -> Command:
         return result
 
     return run
+
+
+def test_ctrl_c_ends_exec_as_well(installed: Path, user: Any) -> None:
+    user.run("mkdir", "-p", "-m", "700", str(user.state_dir))
+    lock = user.state_dir / "ns_handles.lock"
+    user.run("touch", str(lock))
+    line = [str(installed), "exec", "--user", user.name, "--", "true"]
+    with open(lock, "rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with subprocess.Popen(line, stderr=subprocess.PIPE, text=True, cwd="/", start_new_session=True) as process:
+            time.sleep(1.5)
+            os.killpg(process.pid, signal.SIGINT)
+            _out, err = process.communicate(timeout=6)
+    assert (process.returncode, err.count("\n")) == (-signal.SIGINT, 1), err
 
 
 def told(result: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -336,3 +354,30 @@ def test_the_version_tells_libraries_apart(installed: Path, tmp_path: Path) -> N
                 file.write(change)
         versions.append(subprocess.check_output([other / "bin/rootless-ns", "--version"], text=True))
     assert versions[0] == versions[1] != versions[2]
+
+
+@pytest.mark.parametrize("users", [1, 8], ids=["itself", "its workers"])
+@pytest.mark.parametrize("end", [os.kill, os.killpg], ids=["to it", "to its group"])
+def test_ctrl_c_ends_it_quietly_and_leaves_what_can_be_mended(
+    installed: Path, command: Command, make_user: Any, users: int, end: Callable[[int, int], None]
+) -> None:
+    stuck, *others = [make_user() for _number in range(users)]
+    stuck.run("mkdir", "-p", "-m", "700", str(stuck.state_dir))
+    lock = stuck.state_dir / "ns_handles.lock"
+    stuck.run("touch", str(lock))
+    line = [str(installed), "present"]
+    for user in (stuck, *others):
+        line += ["--user", user.name]
+    with open(lock, "rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with subprocess.Popen(line, stderr=subprocess.PIPE, text=True, cwd="/", start_new_session=True) as process:
+            # It waits for the lock by now.
+            time.sleep(1.5)
+            end(process.pid, signal.SIGINT)
+            _out, err = process.communicate(timeout=6)
+    assert process.returncode == -signal.SIGINT
+    assert err == "rootless-ns: interrupted; run it again: what is half done is found and mended\n"
+    assert not [pid for user in (stuck, *others) for pid in user.processes() if comm("/proc", pid).startswith("python")]
+    assert not stuck.pause_file.exists()
+    assert command(*line[1:]).returncode == 0
+    assert stuck.pause_pid()

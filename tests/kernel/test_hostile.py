@@ -221,14 +221,13 @@ import os, sys
 sys.path.insert(0, sys.argv[1])
 from importlib import import_module
 package = "ansible_collections.userns.rootless.plugins.module_utils._rootless."
-accounts, as_user, kernel, nsfs = (import_module(package + name) for name in ("accounts", "as_user", "kernel", "nsfs"))
+accounts, host, kernel, nsfs = (import_module(package + name) for name in ("accounts", "host", "kernel", "nsfs"))
 secret = b"a secret of root's"
 keep_open = open("/etc/shadow", "rb")
-system = kernel.Syscalls()
-userside = import_module(package + "userside")
-account = accounts.find_account(sys.argv[2])
-side = userside.UserSide(account, syscalls=system, proc="/proc", run="/run", tmp="/tmp", environment={})
-with as_user.Agent(account, side.operations(), syscalls=system, timeout=20) as agent:
+agents, account = host.Agents(kernel.Syscalls(), host.Host()), accounts.find_account(sys.argv[2])
+for _child in range(int(sys.argv[4])):
+    agents.agent(account).close()
+with agents.agent(account) as agent:
     agent.call("marks", pids=[])
     if sys.argv[3] != "outside":
         pair = nsfs.NamespacePair.open(f"/proc/{sys.argv[3]}/ns/user", f"/proc/{sys.argv[3]}/ns/mnt")
@@ -253,11 +252,13 @@ for name in ("mem", "environ", "fd", "maps", "cwd/x"):
 
 
 @pytest.mark.parametrize("where", ["outside", "inside"])
+@pytest.mark.parametrize("born_before", [0, 20], ids=["born alone", "of a litter"])
 def test_the_users_child_cannot_be_looked_into(
-    ns: Run, user: Any, payload: Path, public_python: str, where: str
+    ns: Run, user: Any, payload: Path, public_python: str, where: str, born_before: int
 ) -> None:
     target = str(ns(user)["pause_pid"])
-    command = [public_python, "-c", AGENT, str(payload), user.name, "outside" if where == "outside" else target]
+    command = [public_python, "-c", AGENT, str(payload), user.name]
+    command += ["outside" if where == "outside" else target, str(born_before)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         pid = process.stdout.readline().strip()

@@ -6,12 +6,24 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jmespath
 import pytest
+
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.accounts import find_account
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.as_user import Agent
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.asker import NothingThere
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.host import Host, Scene
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.kernel import Syscalls
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.namespaces import Namespaces, Options
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.processes import comm
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.runtime_dir import no_runtime_directory
 
 Run = Callable[..., dict[str, Any]]
 
@@ -136,3 +148,85 @@ else:
     seen = user.run("unshare", "--user", public_python, "-c", probe).strip()
     assert told == {"unsupported": "unsupported", "opened": "user", "refused": "root"}[seen]
     assert module("rootless_ns_info", as_user=user)["kernel"]["nsfs_handles"] == told
+
+
+def a_runtime_directory(user: Any) -> None:
+    user.runtime_dir.mkdir(parents=True)
+    os.chown(user.runtime_dir, user.uid, user.gid)
+
+
+def a_name_in_place_of_one(user: Any) -> None:
+    user.runtime_dir.parent.mkdir(exist_ok=True)
+    user.runtime_dir.symlink_to("/nonexistent")
+
+
+def half_a_pin(user: Any) -> None:
+    user.pin.mkdir(parents=True)
+
+
+def a_process_in_a_namespace(user: Any) -> None:
+    subprocess.Popen(user.command("unshare", "--user", "sleep", "100"), stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 10
+    while not any(comm("/proc", pid) == "sleep" for pid in user.processes()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def test_whoever_has_nothing_needs_no_process_to_look(make_user: Any) -> None:
+    user = make_user(runtime_dir=False)
+    scene, account = Scene(Syscalls(), Host()), find_account(user.name)
+    with scene.looker(account) as looker, scene.agent(account) as agent:
+        assert not isinstance(looker, Agent)
+        assert looker.call("inspect") == agent.call("inspect")
+
+
+@pytest.mark.parametrize("plant", [a_runtime_directory, a_name_in_place_of_one, half_a_pin, a_process_in_a_namespace])
+def test_of_everybody_else_a_process_of_theirs_looks(make_user: Any, plant: Callable[[Any], None]) -> None:
+    user = make_user(runtime_dir=False)
+    plant(user)
+    try:
+        with Scene(Syscalls(), Host()).looker(find_account(user.name)) as looker:
+            assert isinstance(looker, Agent)
+    finally:
+        if user.runtime_dir.is_symlink():
+            user.runtime_dir.unlink()
+
+
+# Root's look at a file system of a user's that never answers; its daemon is the test, which does nothing.
+HANGING = """
+import ctypes, sys
+sys.path.insert(0, sys.argv[1])
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.runtime_dir import may_have_state
+fd, uid, path = int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+options = f"fd={fd},rootmode=40000,user_id={uid},group_id={uid}{sys.argv[5]}".encode()
+if ctypes.CDLL(None, use_errno=True).mount(b"x", path.encode(), b"fuse", 0, options):
+    raise OSError(ctypes.get_errno(), "mount")
+print(may_have_state(uid))
+"""
+
+
+@pytest.mark.parametrize("others", ["", ",allow_other"])
+def test_root_asks_no_file_system_of_a_users(make_user: Any, payload: Path, others: str) -> None:
+    user = make_user()
+    try:
+        fd = os.open("/dev/fuse", os.O_RDWR)
+    except OSError as error:
+        pytest.skip(f"needs /dev/fuse: {error.strerror}")
+    line = ["unshare", "--mount", "--propagation", "private", sys.executable, "-c", HANGING]
+    line += [str(payload), str(fd), str(user.uid), str(user.runtime_dir), others]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, pass_fds=[fd]) as process:
+        try:
+            assert process.communicate(timeout=10)[0] == "True\n"
+        finally:
+            # Whoever waits for an answer waits no more.
+            process.kill()
+            os.close(fd)
+
+
+def test_a_namespace_that_comes_while_one_looks_is_seen(ns: Run, user: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first glance still finds nothing of a user who has a namespace by now."""
+    made = ns(user)
+    # The pin alone: processes are counted once only.
+    user.kill_pause()
+    monkeypatch.setattr(Scene, "looker", lambda _self, account: NothingThere(no_runtime_directory(account.uid)))
+    report = Namespaces(Syscalls(), host=Host(), options=Options()).look(find_account(user.name)).as_dict()
+    assert (report["userns"], report["uid_map"]) == (made["userns"], made["uid_map"])

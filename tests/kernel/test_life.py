@@ -240,7 +240,20 @@ exit $status
 """
 
 
-def test_pins_stay_private_where_all_mounts_are_made_shared(ns: Run, user: Any, one_cpu: str) -> None:
+def test_a_refused_pin_takes_nothing_away(ns: Run, module: Run, user: Any, one_cpu: str) -> None:
+    """Explicit handles make the pause process superfluous, once there is a pin."""
+    younger = ("taskset", "--cpu-list", one_cpu, "unshare", "--mount", "--propagation", "private")
+    first = ns(user, pin=False, prefix=younger[:3])
+    user.pin.mkdir()
+    result = ns(user, method="handles", prefix=younger)
+    assert result["changed"], "half a pin went, and handles came"
+    assert (result["pinned"], user.pin.exists(), user.pause_pid()) == (False, False, first["pause_pid"])
+    (entry,) = module("rootless_ns_info", users=[user.name])["namespaces"]
+    assert (entry["state"], entry["userns"]) == ("alive", first["userns"])
+
+
+@pytest.mark.alone
+def test_pins_stay_private_where_all_mounts_are_made_shared(ns: Run, user: Any) -> None:
     """As `mount --make-rshared /` does: the kernel mounts no mount namespace's file where mounts spread from."""
     first = ns(user)
     lost_pin(user)

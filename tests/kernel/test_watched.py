@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.processes import comm
 
 Run = Callable[..., dict[str, Any]]
 
@@ -98,3 +101,26 @@ def test_the_pause_process_inherits_nothing(ns: Run, user: Any) -> None:
     status = Path(f"/proc/{pid}/status").read_text()
     assert f"Uid:\t{user.uid}\t{user.uid}\t{user.uid}\t{user.uid}\n" in status
     assert os.readlink(f"/proc/{pid}/cwd") == "/"
+
+
+# In a mount namespace without Podman's own program for it: one that closes nothing.
+WITHOUT_CATATONIT = (
+    "for path in /usr/libexec/podman/catatonit /usr/bin/catatonit /usr/libexec/catatonit/catatonit; do "
+    'test ! -e $path || mount --bind /dev/null $path; done; exec "$@"'
+)
+
+
+def test_a_restarted_pause_process_holds_nothing_open(ns: Run, user: Any) -> None:
+    # The namespace has the mounts that were there when it was set up.
+    first = ns(user, pin=False, prefix=("unshare", "--mount", "sh", "-c", WITHOUT_CATATONIT, "sh"))
+    # Found again by a process that looks like a container's monitor.
+    join = ["nsenter", "--preserve-credentials", "--user", "--mount", f"--target={first['pause_pid']}", "sleep", "100"]
+    with subprocess.Popen(user.command(*join, env={"_CONTAINERS_USERNS_CONFIGURED": "done"})) as monitor:
+        while comm("/proc", monitor.pid) != "sleep":
+            time.sleep(0.01)
+        user.kill_pause()
+        restarted = ns(user, pin=False)
+        monitor.kill()
+    assert (restarted["action"], restarted["userns"]) == ("repaired", first["userns"])
+    assert comm("/proc", restarted["pause_pid"]) == "sleep"
+    assert {os.readlink(entry) for entry in Path(f"/proc/{restarted['pause_pid']}/fd").iterdir()} == {os.devnull}

@@ -65,6 +65,7 @@ class Applier:
         self._created: NamespacePair | None = None
         self._written: list[tuple[str, bytes]] = []
         self._pinned = False
+        self._refused = False
         # Whether something was changed that is not taken back.
         self._lasting = False
         self.warnings: list[str] = []
@@ -80,6 +81,9 @@ class Applier:
         try:
             for step in plan.steps:
                 pair = self._do(step, pair, maps)
+                if self._refused:
+                    # What follows a pin takes away what the pin makes superfluous.
+                    break
         except (RootlessError, OSError):
             self._take_back()
             raise
@@ -109,6 +113,7 @@ class Applier:
         elif isinstance(step, WriteHandles):
             self._write(handles.FILE_NAME, Handles.of(self._syscalls, pair).to_bytes())
         elif not self._pin(pair):
+            self._refused = True
             return pair
         self.changed = True
         return pair
@@ -134,6 +139,7 @@ class Applier:
 
     def _pin(self, pair: NamespacePair) -> bool:
         """False, with a warning, where it cannot be done and something else keeps the namespace alive."""
+        left = self._pins.is_left(self._account.uid)
         try:
             self._pins.pin(self._account.uid, pair)
             self._pinned = True
@@ -143,6 +149,8 @@ class Applier:
                 # Nothing else would keep the new namespace alive.
                 raise
             self.warnings.append(str(error))
+            if left and not self._pins.is_left(self._account.uid):
+                self.changed = self._lasting = True
             return False
 
     def _take_back(self) -> None:

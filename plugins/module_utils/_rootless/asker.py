@@ -6,19 +6,48 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, Protocol
 
-from .as_user import Agent
+from .errors import RootlessError
 from .inspection import Marks
+from .runtime_dir import RuntimeDirectory
 
 # As many as surely fit into one message to a user's child.
 _PIDS_PER_CALL = 2000
 _PATHS_PER_CALL = 16
 
 
+class Asked(Protocol):
+    """An agent, or who answers in its place."""
+
+    def call(self, operation: str, *, fds: Sequence[int] = (), **arguments: Any) -> Any:
+        """See `as_user.Agent`."""
+
+
+class NothingThere:
+    """Answers in place of a user's child that would find nothing."""
+
+    def __init__(self, directory: RuntimeDirectory) -> None:
+        self._directory = directory
+
+    def call(self, operation: str, *, fds: Sequence[int] = (), **arguments: Any) -> Any:  # noqa: ARG002
+        """`inspect`, and nothing else makes sense. Raises `RootlessError`."""
+        if operation != "inspect":
+            raise RootlessError(f"internal error: {operation!r} for a user who has nothing")
+        return {"state_dir": self._directory.state_dir, "warning": self._directory.warning, "files": {}}
+
+    def __enter__(self) -> NothingThere:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        pass
+
+
 class AgentAsker:
     """Asks an agent; whether the user can open handles is asked through `probe`, which may know the answer already."""
 
-    def __init__(self, agent: Agent, probe: Callable[[Agent], bool]) -> None:
+    def __init__(self, agent: Asked, probe: Callable[[Asked], bool]) -> None:
         self._agent = agent
         self._probe = probe
 

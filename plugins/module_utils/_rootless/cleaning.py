@@ -162,6 +162,10 @@ class Cleaner:
         """The UIDs that own a user namespace now: they may have orphans even where no file is left."""
         return self._scene.table.owners()
 
+    def close(self) -> None:
+        """End the processes that were started in vain."""
+        self._scene.close()
+
     def clean(self, account: Account) -> Cleaning:
         """Judge every file and every orphan of a user; remove and reap what is stale."""
         outcome = Cleaning(account.name, account)
@@ -202,8 +206,7 @@ class Cleaner:
         if len(own) > _MAX_PLACES:
             outcome.problems.append(f"{len(own)} runtime directories are in use: only {_MAX_PLACES} were looked at")
         for path in sorted(own)[:_MAX_PLACES]:
-            if os.path.lexists(path):
-                places.setdefault(Candidate(path), asked is None)
+            places.setdefault(Candidate(path), asked is None)
         if asked is not None:
             places = {place: False for place in places if place.state_dir != asked.rstrip("/")}
             places[Candidate(asked, subdirectory="")] = True
@@ -302,7 +305,7 @@ class Cleaner:
 
     def _reap(self, account: Account, process: PauseProcess) -> bool:
         """End it, unless a file names it by now."""
-        own = {Candidate(path) for path in self._runtime_directories(account, (process,)) if os.path.lexists(path)}
+        own = {Candidate(path) for path in self._runtime_directories(account, (process,))}
         for place in {*self._candidates(account), *own}:
             with self._scene.agent(account, place) as agent:
                 try:

@@ -24,13 +24,15 @@ def each_user(
     accounts: Sequence[Account | Outcome],
     *,
     blank: Callable[[Account], Outcome],
+    finish: Callable[[], None],
 ) -> list[Outcome]:
     """`act` for every account. An outcome among the accounts stands for a user that could not be resolved, and stays.
 
     `blank` makes the outcome of a user about whom nothing is known, for when the process that worked on it died.
+    `finish` ends, in each process that worked, what `act` has started.
     """
     real = [account for account in accounts if isinstance(account, Account)]
-    done = iter(zip(real, map_forked(act, real)))
+    done = iter(zip(real, map_forked(act, real, finish=finish)))
     outcomes: list[Outcome] = []
     for account in accounts:
         if not isinstance(account, Account):

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 
 from .accounts import Account
 from .as_user import Agent
-from .asker import AgentAsker
+from .asker import AgentAsker, Asked, NothingThere
+from .births import Births
 from .inspection import Inspector
 from .kernel import Syscalls
 from .pin import PinStore
 from .processes import ProcessTable
-from .runtime_dir import Candidate
-from .userside import UserSide
+from .runtime_dir import Candidate, may_have_state, no_runtime_directory
+from .userside import order_for, work_for_user
 
 
 @dataclass(frozen=True)
@@ -38,18 +39,30 @@ class Host:
         """The caller's variables say something about the caller only."""
         return self.environment if account.is_self else {}
 
-    def agent(self, account: Account, syscalls: Syscalls, candidate: Candidate | None = None) -> Agent:
+
+class Agents:
+    """Children that become the host's users."""
+
+    def __init__(self, syscalls: Syscalls, host: Host) -> None:
+        self._host = host
+        self._births = Births(lambda channel, order: work_for_user(channel, order, syscalls), syscalls)
+
+    def agent(self, account: Account, candidate: Candidate | None = None) -> Agent:
         """A child that becomes the user; it works in the candidate directory if given, else in Podman's choice."""
-        side = UserSide(
+        host = self._host
+        order = order_for(
             account,
-            syscalls=syscalls,
-            proc=self.proc,
-            run=self.run,
-            tmp=self.tmp,
-            environment=self.environment_of(account),
+            proc=host.proc,
+            run=host.run,
+            tmp=host.tmp,
+            environment=host.environment_of(account),
             candidate=candidate,
         )
-        return Agent(account, side.operations(), syscalls=syscalls, timeout=self.timeout)
+        return Agent(account, self._births, order, timeout=host.timeout)
+
+    def close(self) -> None:
+        """End those of this process that nobody needed."""
+        self._births.close()
 
 
 class Scene:
@@ -58,6 +71,7 @@ class Scene:
     def __init__(self, syscalls: Syscalls, host: Host) -> None:
         self.syscalls = syscalls
         self.host = host
+        self._agents = Agents(syscalls, host)
         self.pins = PinStore(syscalls, run=host.run, proc=host.proc)
         self._owner_opens: bool | None = None
         self.rescan()
@@ -68,12 +82,31 @@ class Scene:
         self.inspector = Inspector(self.syscalls, pins=self.pins, table=self.table, proc=self.host.proc)
 
     def agent(self, account: Account, candidate: Candidate | None = None) -> Agent:
-        return self.host.agent(account, self.syscalls, candidate)
+        return self._agents.agent(account, candidate)
 
-    def asker(self, agent: Agent) -> AgentAsker:
+    def close(self) -> None:
+        """End the processes that were started in vain."""
+        self._agents.close()
+
+    def looker(self, account: Account) -> Agent | NothingThere:
+        """Whom to ask for a look only: nobody, where not even the name of a runtime directory exists.
+
+        No process and no pin of the user's may be there either. No look into what is a user's is needed for that.
+        """
+        host = self.host
+        if (
+            account.is_self
+            or may_have_state(account.uid, run=host.run, tmp=host.tmp)
+            or self.table.owns_any(account.uid)
+            or self.pins.is_left(account.uid)
+        ):
+            return self.agent(account)
+        return NothingThere(no_runtime_directory(account.uid, run=host.run, tmp=host.tmp))
+
+    def asker(self, agent: Asked) -> AgentAsker:
         return AgentAsker(agent, self.owner_opens_handles)
 
-    def owner_opens_handles(self, agent: Agent) -> bool:
+    def owner_opens_handles(self, agent: Asked) -> bool:
         """Whether users can reopen handles of their own namespaces."""
         # The kernel's answer is the same for every unprivileged user.
         if self._owner_opens is None:

@@ -61,6 +61,8 @@ _SYS_RENAMEAT2 = {
 # The same on every architecture but Alpha.
 _SYS_PIDFD_SEND_SIGNAL = 424
 _SYS_PIDFD_OPEN = 434
+_SYS_CLOSE_RANGE = 436
+_MAX_FD = 0x7FFFFFFF
 
 
 class _FileHandle(ctypes.Structure):
@@ -171,6 +173,18 @@ class Syscalls:
             signal.pidfd_send_signal(pidfd, number)
         else:
             self._checked(self._syscall(_SYS_PIDFD_SEND_SIGNAL, pidfd, number, None, 0), "pidfd_send_signal")
+
+    def close_from(self, first: int) -> None:
+        """close_range(2) from a descriptor on; one by one before Linux 5.9, or where a filter forbids it."""
+        if self._syscall(_SYS_CLOSE_RANGE, first, _MAX_FD, 0) == 0:
+            return
+        for name in os.listdir("/proc/self/fd"):
+            if int(name) >= first:
+                try:
+                    os.close(int(name))
+                except OSError:
+                    # The descriptor that listed the directory.
+                    pass
 
     def set_dumpable(self, dumpable: bool) -> None:
         """`PR_SET_DUMPABLE` of prctl(2): whether other processes of this user may trace or read this one."""

@@ -13,6 +13,7 @@ from typing import Any
 from .accounts import Account
 from .apply import Applier, RaceLostError, agent_maps
 from .as_user import Agent
+from .asker import Asked
 from .desired import DesiredMaps, IdMaps, MapDesigner
 from .each_user import each_user
 from .errors import RootlessError
@@ -82,7 +83,7 @@ class Namespaces:
 
         A report among the accounts stands for a user that could not be resolved, and stays as it is.
         """
-        return each_user(act, accounts, blank=lambda account: Report(account.name, account))
+        return each_user(act, accounts, blank=lambda account: Report(account.name, account), finish=self._scene.close)
 
     def present(self, account: Account) -> Report:
         """Set up or rejoin the user's namespace, and make every key open it."""
@@ -106,10 +107,16 @@ class Namespaces:
         """The state of the user's namespace; changes nothing."""
         report = Report(account.name, account)
         try:
-            with self._agent(account) as agent, self._inspect(account, agent) as seen:
-                report.see(seen.state)
-                report.warnings += seen.state.warnings
-                report.maps = self._join(seen, agent)
+            # One who had nothing may have got a namespace meanwhile, and a look by a child is needed after all.
+            for whom in (self._scene.looker, self._scene.agent):
+                with whom(account) as agent, self._inspect(account, agent) as seen:
+                    if isinstance(agent, Agent):
+                        report.maps = self._join(seen, agent)
+                    elif seen.state.target is not None:
+                        continue
+                    report.see(seen.state)
+                    report.warnings += seen.state.warnings
+                    break
             desired = self._designer.design(account)
             report.drift = _differs(report.maps, desired.maps)
         except (RootlessError, OSError) as error:
@@ -307,10 +314,10 @@ class Namespaces:
             )
         return Wish(method, explicit=explicit, pin=self._options.pin, may_pin=_is_root())
 
-    def _probe(self, agent: Agent) -> bool:
+    def _probe(self, agent: Asked) -> bool:
         return self._scene.owner_opens_handles(agent)
 
-    def _inspect(self, account: Account, agent: Agent) -> Inspection:
+    def _inspect(self, account: Account, agent: Asked) -> Inspection:
         return self._scene.inspector.inspect(account, agent.call("inspect"), ask=self._scene.asker(agent))
 
     def _join(self, seen: Inspection, agent: Agent) -> IdMaps | None:

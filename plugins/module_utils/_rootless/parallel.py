@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import traceback
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -23,14 +24,21 @@ class WorkerError(RuntimeError):
     """A function failed in a worker in a way nobody expected; carries the worker's traceback."""
 
 
-def map_forked(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result | None]:
+def map_forked(
+    function: Callable[[Item], Result], items: Sequence[Item], *, finish: Callable[[], None] = lambda: None
+) -> list[Result | None]:
     """`function` of every item, in order; None where a worker was killed. Results must be picklable.
+
+    `finish` is called where the work was done, at its end. Who interrupts this interrupts the workers, too.
 
     The workers are copies of this process, as trusted as it is. Raises `WorkerError` when the function raised.
     """
     workers = min(len(os.sched_getaffinity(0)), _MAX_WORKERS, len(items) // _ITEMS_PER_WORKER)
     if workers < 2:
-        return [function(item) for item in items]
+        try:
+            return [function(item) for item in items]
+        finally:
+            finish()
     running = []
     for worker in range(workers):
         reader, writer = os.pipe()
@@ -41,15 +49,23 @@ def map_forked(function: Callable[[Item], Result], items: Sequence[Item]) -> lis
                 os.close(reader)
                 with os.fdopen(writer, "wb") as file:
                     file.write(_answer(function, items[worker::workers]))
+                finish()
             finally:
                 os._exit(0)
         os.close(writer)
         running.append((pid, reader))
     answers = []
-    for pid, reader in running:
-        with os.fdopen(reader, "rb") as file:
-            answers.append(file.read())
-        os.waitpid(pid, 0)
+    try:
+        for _pid, reader in running:
+            with os.fdopen(reader, "rb") as file:
+                answers.append(file.read())
+    except BaseException:
+        for pid, _reader in running:
+            os.kill(pid, signal.SIGINT)
+        raise
+    finally:
+        for pid, _reader in running:
+            os.waitpid(pid, 0)
     results: list[Result | None] = [None] * len(items)
     for worker, answer in enumerate(answers):
         try:

@@ -82,18 +82,18 @@ class PinStore:
 
     def _why_not(self, pair: NamespacePair) -> str:
         """The kernel binds a mount namespace only inside an older one, by their IDs; each CPU hands out its own."""
+        told = ". A mount namespace can be pinned only inside an older one"
         try:
             with open(f"{self._proc}/self/ns/mnt", "rb") as own:
-                ids = self._syscalls.ns_id(pair.mnt_fd), self._syscalls.ns_id(own.fileno())
+                pinned, ours = self._syscalls.ns_id(pair.mnt_fd), self._syscalls.ns_id(own.fileno())
         except OSError:
             # Before Linux 6.18.
-            return ""
-        if ids[0] > ids[1]:
-            return f" (its ID is {ids[0]}, that of this mount namespace {ids[1]}: this is not why)"
-        return (
-            f". This kernel takes the mount namespace with ID {ids[0]} for older than this one, with ID {ids[1]}, by "
-            "chance of the CPUs that made them: run from the host's own mount namespace"
-        )
+            pass
+        else:
+            if pinned > ours:
+                return ""
+            told += f", which goes by IDs that each CPU hands out by itself: this one has {pinned}, that one {ours}"
+        return f"{told}: run from the host's own mount namespace"
 
     def unpin(self, uid: int) -> bool:
         """Unmount and remove a user's pin; False when there was none. Raises `PinError`."""
@@ -157,7 +157,10 @@ class PinStore:
             with open(f"{self._proc}/self/fdinfo/{fd}", encoding="ascii") as file:
                 mount_id = next(line.split()[1] for line in file if line.startswith("mnt_id:"))
             with open(f"{self._proc}/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-                words = next(line.split(" ") for line in file if line.startswith(f"{mount_id} "))
+                words = next((line.split(" ") for line in file if line.startswith(f"{mount_id} ")), None)
         finally:
             os.close(fd)
-        return " ".join(words[6 : words.index("-", 6)]) if words[4] == self.directory else None
+        # In a chroot that is no mount, even the root's is not listed.
+        if words is None or words[4] != self.directory:
+            return None
+        return " ".join(words[6 : words.index("-", 6)])

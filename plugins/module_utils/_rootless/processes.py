@@ -149,6 +149,10 @@ class ProcessTable:
         """The UIDs that own one of the user namespaces."""
         return set(self._by_owner)
 
+    def owns_any(self, uid: int) -> bool:
+        """Whether a user namespace of anybody's here belongs to this UID."""
+        return uid in self._by_owner
+
     def owned_by(self, uid: int, *, parent: int) -> list[UsernsProcesses]:
         """The user namespaces of `uid` that are direct children of the one with inode number `parent`."""
         return [namespace for namespace in self._by_owner.get(uid, ()) if namespace.parent == parent]

@@ -3,11 +3,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Where Podman keeps a user's state: the runtime directory and `libpod/tmp` below it.
 
-Runs as the user itself (see `as_user`), never as root.
+Runs as the user itself (see `as_user`), but for `candidates`, `may_have_state` and `no_runtime_directory`.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Mapping
@@ -53,7 +54,7 @@ def candidates(
 ) -> list[Candidate]:
     """Every runtime directory that Podman, also an older one, would use for a user, and whose name exists.
 
-    Safe for root: nothing is opened or followed.
+    Safe for root: nothing is followed, and no file system of a user's is asked.
     """
     environment = environment or {}
     temporary = environment.get("TMPDIR") or tmp
@@ -63,7 +64,7 @@ def candidates(
         f"{temporary}/storage-run-{uid}",
         f"{temporary}/podman-run-{uid}",
     ]
-    return [Candidate(path) for path in dict.fromkeys(paths) if path and os.path.lexists(path)]
+    return [Candidate(path) for path in dict.fromkeys(paths) if path and _name_exists(path)]
 
 
 def check_candidate(candidate: Candidate, uid: int) -> RuntimeDirectory:
@@ -101,13 +102,33 @@ def find_runtime_directory(
     exists = os.path.lexists(fallback)
     problem = _problem(fallback, uid) if exists else None
     if problem is None:
-        warning = f"{'; '.join(wrong)}: using {fallback} as Podman does; enable lingering (loginctl enable-linger)"
-        return RuntimeDirectory(fallback, exists=exists, warning=warning)
+        return RuntimeDirectory(fallback, exists=exists, warning=_instead(wrong, fallback))
     wrong.append(problem)
     raise NoRuntimeDirectoryError(
         f"no runtime directory for UID {uid}: {'; '.join(wrong)}. Enable lingering (loginctl enable-linger) "
         f"or make {default}, owned by the user, mode 0700"
     )
+
+
+def no_runtime_directory(uid: int, *, run: str = "/run", tmp: str = "/tmp") -> RuntimeDirectory:
+    """What `find_runtime_directory` finds where no directory's name exists; looks at nothing."""
+    missing, fallback = f"{run}/user/{uid}: {os.strerror(errno.ENOENT)}", f"{tmp}/storage-run-{uid}"
+    return RuntimeDirectory(fallback, exists=False, warning=_instead([missing], fallback))
+
+
+def _instead(wrong: list[str], fallback: str) -> str:
+    return f"{'; '.join(wrong)}: using {fallback} as Podman does; enable lingering (loginctl enable-linger)"
+
+
+def _name_exists(path: str) -> bool:
+    """By a descriptor that opens nothing: lstat(2) would ask a file system that is mounted there, and may hang."""
+    try:
+        os.close(os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def may_have_state(uid: int, *, run: str = "/run", tmp: str = "/tmp") -> bool:

@@ -9,14 +9,17 @@ One `UserSide` lives in the child. It keeps the open state directory, its lock, 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
+import socket
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from . import handles, pause, probes, processes
 from .accounts import Account
-from .as_user import Operation
+from .as_user import Operation, Order, serve
 from .containers import container_of
 from .errors import RootlessError
 from .graph_root import device_of, find_graph_root
@@ -42,6 +45,28 @@ _MAX_PATH = 1024
 
 # The files we know, and how long they can be.
 _LIMITS = {pause.FILE_NAME: pause.FILE_LIMIT, handles.FILE_NAME: handles.FILE_SIZE}
+
+
+def order_for(
+    account: Account, *, proc: str, run: str, tmp: str, environment: Mapping[str, str], candidate: Candidate | None
+) -> Order:
+    """What `work_for_user` has to be told. `environment` and `candidate` as in `UserSide`."""
+    return {
+        "account": asdict(account),
+        # Asked here, where the name service is loaded once: each child would load it anew.
+        "groups": [] if account.is_self else os.getgrouplist(account.name, account.gid),
+        "places": {"proc": proc, "run": run, "tmp": tmp, "environment": dict(environment)},
+        "candidate": candidate and asdict(candidate),
+    }
+
+
+def work_for_user(channel: socket.socket, order: bytes, syscalls: Syscalls) -> None:
+    """All that a user's child does (see `as_user`)."""
+    told = json.loads(order)
+    account = Account(**told["account"])
+    candidate = told["candidate"] and Candidate(**told["candidate"])
+    side = UserSide(account, syscalls=syscalls, **told["places"], candidate=candidate)
+    serve(channel, account, told["groups"], side.operations(), syscalls)
 
 
 class UserSide:
@@ -128,14 +153,15 @@ class UserSide:
         return found
 
     def runtime_directories(self, *, pids: list[int]) -> list[str]:
-        """The runtime directories that processes were started with, where they name one that can be read."""
+        """The runtime directories that processes were started with, where they name one that is there."""
         found = set()
         for pid in pids:
             try:
                 value = os.fsdecode(processes.environ(self._proc, pid).get(b"XDG_RUNTIME_DIR", b""))
             except OSError:
                 continue
-            if value.startswith("/") and len(value) <= _MAX_PATH:
+            # The name is the user's choice: looked up as the user only.
+            if value.startswith("/") and len(value) <= _MAX_PATH and os.path.lexists(value):
                 found.add(value.rstrip("/"))
         return sorted(found)
 
@@ -246,9 +272,9 @@ class UserSide:
         )
 
     def graph_root(self, *, etc: str) -> dict[str, str | None]:
-        """Where Podman keeps this user's images, and the device it lies on."""
-        path = find_graph_root(self._account, environment=self._environment, etc=etc)
-        return {"path": path, "device": device_of(path)}
+        """Where Podman keeps this user's images, the device it lies on, and the user's file if one says so."""
+        path, own_file = find_graph_root(self._account, environment=self._environment, etc=etc)
+        return {"path": path, "device": device_of(path), "own_file": own_file}
 
     def join(self, user_fd: int, mnt_fd: int) -> None:
         """Join a namespace for good, as Podman does: the last operation of a child."""

@@ -33,7 +33,9 @@ def clean(users: list[str] | None, options: CleaningOptions) -> CallResult:
         users = users_with_leftovers(cleaner.owners_of_namespaces(), host)
     accounts = resolve(users, lambda user, why: Cleaning(user, messages=[why]))
     refuse_others(accounts)
-    outcomes = each_user(cleaner.clean, accounts, blank=lambda account: Cleaning(account.name, account))
+    outcomes = each_user(
+        cleaner.clean, accounts, blank=lambda account: Cleaning(account.name, account), finish=cleaner.close
+    )
     told: dict[str, Any] = {
         "changed": any(outcome.changed for outcome in outcomes),
         "users": [outcome.as_dict() for outcome in outcomes],

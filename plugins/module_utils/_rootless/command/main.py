@@ -24,6 +24,17 @@ DONE, FAILED, USAGE = 0, 1, 2
 
 def main(argv: Sequence[str]) -> int:
     """`argv` without the command's own name. `exec` does not return."""
+    try:
+        return _main(argv)
+    except KeyboardInterrupt:
+        say(f"{NAME}: interrupted; run it again: what is half done is found and mended", ERROR)
+        # As a program ends that does nothing about it: shells stop their loops then.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGINT)
+        return FAILED
+
+
+def _main(argv: Sequence[str]) -> int:
     parser = make_parser()
     ours, command = _split(argv)
     try:
