@@ -82,7 +82,7 @@ findings:
     - code: map-tool-powerless
       severity: blocks
       user: null
-      found: "/usr/bin/newuidmap: it has neither the setuid bit nor a file capability"
+      found: "/usr/bin/newuidmap: it has neither the setuid bit nor a file capability that lets it write an ID map"
       why: Without privileges it cannot write an ID map.
       fix: setcap cap_setuid+ep /usr/bin/newuidmap
   contains:
@@ -92,8 +92,8 @@ findings:
         - "The kernel: V(userns-off), V(userns-few), V(userns-for-root-only), V(userns-apparmor), V(userns-seccomp),
           V(userns-refused), V(seccomp-filter), V(no-new-privileges), V(handles-unusable)."
         - "The map tools and ranges: V(map-tool-missing), V(map-tool-powerless), V(map-tool-nosuid), V(maps-refused),
-          V(ranges-missing), V(ranges-short), V(ranges-unusable), V(ranges-overlap), V(range-contains-own-id),
-          V(range-contains-account), V(podman-without-libsubid)."
+          V(ranges-missing), V(ranges-short), V(ranges-unusable), V(ranges-unavailable), V(ranges-overlap),
+          V(range-contains-own-id), V(range-contains-account), V(podman-without-libsubid)."
         - "The user's session: V(runtime-dir-missing), V(runtime-dir-unusable), V(no-lingering), V(no-user-manager)."
         - "Mounts and cgroups: V(root-mount-private), V(graph-root-remote), V(cgroup-v1), V(cgroup-missing),
           V(cgroup-controllers-missing), V(cgroup-not-delegated)."

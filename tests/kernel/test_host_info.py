@@ -8,6 +8,7 @@ What only other kernels do is in `test_every_kernel.py`, what only systemd does 
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -17,7 +18,10 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.accounts import find_account
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.checks.catalogue import CATALOGUE
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.checks.mounts import check_graph_root
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.mountinfo import Mount
 
 Run = Callable[..., dict[str, Any]]
 Look = Callable[..., dict[str, Any]]
@@ -303,9 +307,49 @@ def test_what_users_write_into_their_files_does_not_hang_anybody(look: Look, use
         assert look(user, as_user=user, env={"CONTAINERS_STORAGE_CONF": str(path)})["ok"]
 
 
+def test_ranges_that_the_outer_namespace_does_not_hold(look: Look, user: Any, in_userns: Any) -> None:
+    """As in an unprivileged container."""
+    found = look(user, prefix=in_userns("0 0 65536", "true"))
+    assert not found["ok"]
+    assert [finding["code"] for finding in found["findings"]].count("ranges-unavailable") == 2
+    assert f"ranges of {user.name} are not in /proc/self/" in found["all"]["ranges-unavailable"]["found"]
+
+
+def test_images_move_to_a_local_directory_as_told(look: Look, user: Any, tmp_path: Path) -> None:
+    """Neither root's Podman nor what stands in the file already suffers."""
+    finding, *_others = check_graph_root(
+        find_account(user.name),
+        [Mount("0:1", "/home", (), "nfs4", "server:/home")],
+        {"path": "/home/x", "device": "0:1", "own_file": None},
+    )
+    settings = 'driver = "vfs"', 'rootless_storage_path = "/mnt"', 'runroot = "/run/x"', 'graphroot = "/var/x"'
+    for before in ("", "\n".join(("[storage]", *settings, ""))):
+        path = tmp_path / "storage.conf"
+        path.write_text(before)
+        script = "mount -t tmpfs tmpfs /var/lib; mkdir -p /etc/containers; mount -t tmpfs tmpfs /etc/containers; "
+        script += f"test ! -s {path} || cp {path} /etc/containers; {finding.fix}; cat /etc/containers/storage.conf; "
+        script += f"stat -c '%a %u' /var/lib/rootless-containers/{user.uid}"
+        line = ["unshare", "--mount", "--propagation", "private", "sh", "-euc", script]
+        *lines, status = subprocess.run(line, capture_output=True, text=True, check=True).stdout.splitlines()
+        assert lines[:2] == ["[storage]", 'rootless_storage_path = "/var/lib/rootless-containers/$UID"']
+        assert {line.split(" = ")[0] for line in lines[2:]} == {"driver", "runroot", "graphroot"}
+        assert status == f"700 {user.uid}"
+
+
+def said_in(path: Path) -> list[str]:
+    """What stands in a test but for its comments and docstrings."""
+    text = path.read_text()
+    if path.suffix == ".yml":
+        return [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+    tree = ast.parse(text)
+    statements = [node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)]
+    constants = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and node not in statements]
+    return [node.value for node in constants if isinstance(node.value, str)]
+
+
 @pytest.mark.parametrize("code", CATALOGUE)
 def test_every_finding_is_produced_for_real(code: str) -> None:
     """By a test on this kernel or on another one, or on a host in a molecule scenario."""
     root = Path(__file__).parents[2]
-    texts = [path.read_text() for path in (*root.glob("tests/kernel/test_*.py"), *root.glob("molecule/**/*.yml"))]
-    assert any(re.search(rf"\b{code}\b(?!-)", text) for text in texts)
+    paths = [*root.glob("tests/kernel/test_*.py"), *root.glob("molecule/**/*.yml")]
+    assert any(re.search(rf"\b{code}\b(?!-)", said) for path in paths for said in said_in(path))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import struct
 import subprocess
 from collections.abc import Sequence
 
@@ -21,6 +22,10 @@ from .idmap import IdMapEntry, format_id_map
 TOOL_PATH = "/run/wrappers/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 UID_TOOL = "newuidmap"
 GID_TOOL = "newgidmap"
+
+# linux/capability.h
+_CAP_SETGID, _CAP_SETUID = 6, 7
+_VFS_CAP_FLAGS_EFFECTIVE = 1
 
 
 class MapError(RootlessError):
@@ -35,17 +40,29 @@ def find_tool(name: str, *, path: str = TOOL_PATH) -> str | None:
 def why_powerless(tool: str) -> str | None:
     """Why a map tool cannot do its work (it needs the setuid bit or a file capability); None if nothing is seen."""
     status = os.stat(tool)
+    owner_problem = None
     if status.st_mode & stat.S_ISUID:
-        owner_problem = None if status.st_uid == 0 else f"its setuid bit is of UID {status.st_uid}, not root"
-    else:
-        try:
-            os.getxattr(tool, "security.capability")
-            owner_problem = None
-        except OSError:
-            owner_problem = "it has neither the setuid bit nor a file capability"
+        if status.st_uid != 0:
+            owner_problem = f"its setuid bit is of UID {status.st_uid}, not root"
+    elif not _has_capability(tool):
+        owner_problem = "it has neither the setuid bit nor a file capability that lets it write an ID map"
     if owner_problem is None and os.statvfs(tool).f_flag & os.ST_NOSUID:
         return "it lies on a file system mounted nosuid"
     return owner_problem
+
+
+def _has_capability(tool: str) -> bool:
+    """Whether cap_setuid or cap_setgid, as the tool's name says, is among its file's capabilities and takes effect."""
+    try:
+        attribute = os.getxattr(tool, "security.capability")
+    except OSError:
+        return False
+    if len(attribute) < 8:
+        return False
+    # struct vfs_cap_data of linux/capability.h: flags, then the first 32 of the permitted capabilities.
+    flags, permitted = struct.unpack_from("<II", attribute)
+    number = _CAP_SETGID if os.path.basename(tool) == GID_TOOL else _CAP_SETUID
+    return bool(flags & _VFS_CAP_FLAGS_EFFECTIVE and permitted >> number & 1)
 
 
 def write_maps(pid: int, *, uid_map: Sequence[IdMapEntry], gid_map: Sequence[IdMapEntry], path: str) -> None:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,14 +22,14 @@ from .checks.session import check_lingering, check_runtime_dir
 from .desired import IdMaps
 from .each_user import each_user
 from .errors import RootlessError
-from .host import Host
+from .host import Agents, Host
 from .idmap import IdMapEntry
 from .kernel import Syscalls
 from .map_writer import TOOL_PATH
 from .mountinfo import read_mounts
 from .nsfs_support import nsfs_handles
 from .probes import MAPS
-from .subid import open_subids, user_map
+from .subid import SubidError, open_subids, user_map
 from .subid_change import Accounts, find_overlaps
 
 
@@ -60,13 +60,17 @@ class Readiness:
     def __init__(self, syscalls: Syscalls, *, host: Host) -> None:
         self._syscalls = syscalls
         self._host = host
+        self._agents = Agents(syscalls, host)
         self._cgroup = f"{host.sys}/fs/cgroup"
         path = host.environment.get("PATH")
         self._path = f"{path}:{TOOL_PATH}" if path else TOOL_PATH
         self._subids = open_subids(etc=host.etc)
         self.available = IdMaps.read(host.proc, "self")
         self._ranges = RangeChecker(
-            find_overlaps(Accounts(), etc=host.etc), self._subids.problems(), RangeChecker.accounts_here()
+            find_overlaps(Accounts(), etc=host.etc),
+            self._subids.problems(),
+            RangeChecker.accounts_here(),
+            source=self._subids.source,
         )
         self._mounts = read_mounts(host.proc)
         self._gates = [*check_limits(host.proc), *check_process(host.proc)]
@@ -93,43 +97,59 @@ class Readiness:
 
     def of_users(self, accounts: Sequence[Account | UserReadiness]) -> list[UserReadiness]:
         """Each user on its own; one of `accounts` that is an outcome already stays as it is."""
-        return each_user(self._of_user, accounts, blank=lambda account: UserReadiness(account.name, account))
+        return each_user(
+            self._of_user,
+            accounts,
+            blank=lambda account: UserReadiness(account.name, account),
+            finish=self._agents.close,
+        )
 
     def _of_user(self, account: Account) -> UserReadiness:
         outcome = UserReadiness(account.name, account)
+        found: list[HostFinding] = []
         try:
-            with self._host.agent(account, self._syscalls) as agent:
-                outcome.findings = by_severity(self._findings(account, agent))
+            with self._agents.agent(account) as agent:
+                # One by one: what was found stays if a later check cannot be made.
+                for finding in self._findings(account, agent):
+                    found.append(finding)
         except (RootlessError, OSError) as error:
-            outcome.findings.append(
+            found.append(
                 HostFinding("not-checked", str(error), f"su -s /bin/sh {account.name} -c 'podman unshare true'")
             )
+        outcome.findings = by_severity(found)
         return outcome
 
-    def _findings(self, account: Account, agent: Agent) -> Iterable[HostFinding]:
+    def _findings(self, account: Account, agent: Agent) -> Iterator[HostFinding]:
         host = self._host
         uid_ranges = self._subids.uid_ranges(account.name, account.uid)
         gid_ranges = self._subids.gid_ranges(account.name, account.uid)
-        findings = list(self._ranges.check(account, uid_ranges, gid_ranges))
+        of_ranges = list(self._ranges.check(account, uid_ranges, gid_ranges))
+        yield from of_ranges
         maps: dict[str, tuple[IdMapEntry, ...]] = {}
-        for kind, own_id, ranges in (("uid_map", account.uid, uid_ranges), ("gid_map", account.gid, gid_ranges)):
-            available = getattr(self.available, kind)
-            maps[kind] = (IdMapEntry(0, own_id, 1),)
-            if not any(finding.blocks for finding in findings):
-                maps[kind] = user_map(own_id, ranges, available=available)[0]
-        findings += self._probed(agent, maps)
+        for kind, own_id, ranges in (("UID", account.uid, uid_ranges), ("GID", account.gid, gid_ranges)):
+            name = f"{kind.lower()}_map"
+            maps[name] = (IdMapEntry(0, own_id, 1),)
+            if any(finding.blocks for finding in of_ranges):
+                continue
+            try:
+                maps[name], left_out = user_map(own_id, ranges, available=getattr(self.available, name))
+            except SubidError as error:
+                yield self._ranges.unmappable(account, error)
+                continue
+            if left_out:
+                yield self._ranges.unavailable(account, kind, left_out)
+        yield from self._probed(agent, maps)
         try:
-            findings += check_runtime_dir(account, agent.call("inspect"), run=host.run)
+            yield from check_runtime_dir(account, agent.call("inspect"), run=host.run)
         except AgentError:
             raise
         except RootlessError as error:
-            findings.append(HostFinding("runtime-dir-unusable", str(error), f"loginctl enable-linger {account.name}"))
-        findings += check_lingering(account, run=host.run, var=host.var)
-        findings += check_delegation(account, self._mounts, run=host.run, cgroup=self._cgroup)
+            yield HostFinding("runtime-dir-unusable", str(error), f"loginctl enable-linger {account.name}")
+        yield from check_lingering(account, run=host.run, var=host.var)
+        yield from check_delegation(account, self._mounts, run=host.run, cgroup=self._cgroup)
         graph_root = agent.call("graph_root", etc=host.etc)
         # Read anew: looking at it may have mounted it.
-        findings += check_graph_root(read_mounts(host.proc), graph_root)
-        return findings
+        yield from check_graph_root(account, read_mounts(host.proc), graph_root)
 
     def _probed(self, agent: Agent, maps: dict[str, tuple[IdMapEntry, ...]]) -> Iterable[HostFinding]:
         answer = agent.call(
@@ -151,7 +171,7 @@ class Readiness:
     def _opens_handles(self, accounts: Sequence[Account]) -> bool:
         for account in accounts:
             try:
-                with self._host.agent(account, self._syscalls) as agent:
+                with self._agents.agent(account) as agent:
                     return bool(agent.call("probe_handles"))
             except RootlessError:
                 continue

@@ -76,8 +76,8 @@ class SubidRange:
 class SubidProblem:
     """A line that is neither a range nor a comment.
 
-    `text` is the line, made printable and cut short. `owner` is what stands in the owner's place, as it is, so that
-    a caller can tell whose line this was meant to be.
+    `text` is the line, made printable and cut short; `raw` is the line itself. `owner` is what stands in the owner's
+    place, as it is, so that a caller can tell whose line this was meant to be.
     """
 
     source: str
@@ -85,6 +85,7 @@ class SubidProblem:
     text: str
     why: str
     owner: str | None
+    raw: str = ""
 
     def __str__(self) -> str:
         return f'{self.source} line {self.line}: "{self.text}": {self.why}'
@@ -135,7 +136,7 @@ def _parse_line(line: str, *, source: str, number: int) -> SubidRange | SubidPro
             why = f"count must be at least 1 and the last ID at most {MAX_ID - 1}"
         else:
             return SubidRange(owner=owner, start=start, count=count, source=source, line=number)
-    return SubidProblem(source=source, line=number, text=shown(line), why=why, owner=owner or None)
+    return SubidProblem(source=source, line=number, text=shown(line), why=why, owner=owner or None, raw=line)
 
 
 def _why_not_decimal(field: str) -> str:

@@ -54,6 +54,10 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "maps-refused": (BLOCKS, "The user's ID maps were tried for real and refused."),
     "ranges-missing": (BLOCKS, "Only the user's own ID can be mapped; images hold files of more users."),
     "ranges-unusable": (BLOCKS, "newuidmap, Podman or the kernel refuse the user's ranges as they are configured."),
+    "ranges-unavailable": (
+        BLOCKS,
+        "This host lives in a user namespace that does not hold all of the range: newuidmap is refused, and so Podman.",
+    ),
     "range-contains-own-id": (BLOCKS, "The own ID is mapped already, and the kernel maps none twice: Podman refuses."),
     "ranges-short": (
         LIMITS,

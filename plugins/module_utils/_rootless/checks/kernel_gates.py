@@ -6,22 +6,28 @@
 from __future__ import annotations
 
 import errno
+import os
+import shlex
+import sys
 from collections.abc import Iterator, Mapping
 
 from .catalogue import HostFinding
 
 # A few programs' worth; the kernel's default is some ten thousand.
 _FEW = 100
+_MANY = 15_000
 
+# As role rootless_host installs it, for the program that makes the namespaces here.
 _APPARMOR_PROFILE = (
-    "printf '%s\\n' 'abi <abi/4.0>,' 'include <tunables/global>' "
-    "'profile podman /usr/bin/podman flags=(unconfined) {{ userns, }}' > /etc/apparmor.d/podman && "
-    "apparmor_parser -r /etc/apparmor.d/podman; or, for all programs: {switch}"
+    "printf 'abi <abi/4.0>,\\ninclude <tunables/global>\\n"
+    "profile userns-rootless %s flags=(unconfined) {{ userns, }}\\n' {python} > /etc/apparmor.d/userns-rootless && "
+    "apparmor_parser -r /etc/apparmor.d/userns-rootless  # or for all programs: {switch}"
 )
 
 
 def _set(name: str, value: int) -> str:
-    return f"echo '{name} = {value}' > /etc/sysctl.d/90-rootless.conf && sysctl --system"
+    """Now, and at each boot: a file for each setting, which is read after those of the distribution."""
+    return f"sysctl -w {name}={value} && echo '{name} = {value}' > /etc/sysctl.d/99-zz-{name}.conf"
 
 
 def check_limits(proc: str) -> Iterator[HostFinding]:
@@ -31,7 +37,7 @@ def check_limits(proc: str) -> Iterator[HostFinding]:
         limit = _sysctl(proc, name)
         if limit is not None and limit < _FEW:
             code = "userns-few" if limit else "userns-off"
-            yield HostFinding(code, f"{name} = {limit}", _set(name, 15_000))
+            yield HostFinding(code, f"{name} = {limit}", _set(name, _MANY))
     switch = "kernel.unprivileged_userns_clone"
     if _sysctl(proc, switch) == 0:
         yield HostFinding("userns-for-root-only", f"{switch} = 0", _set(switch, 1))
@@ -63,7 +69,7 @@ def why_refused(proc: str, number: int, said: str) -> HostFinding:
     switch = "kernel.apparmor_restrict_unprivileged_userns"
     refused = number in (errno.EPERM, errno.EACCES)
     if refused and _sysctl(proc, switch) == 1:
-        fix = _APPARMOR_PROFILE.format(switch=_set(switch, 0))
+        fix = _APPARMOR_PROFILE.format(python=shlex.quote(os.path.realpath(sys.executable)), switch=_set(switch, 0))
         return HostFinding("userns-apparmor", f"{switch} = 1, and {found}", fix)
     if refused and _is_filtered(_status(proc)):
         return HostFinding(
@@ -72,8 +78,11 @@ def why_refused(proc: str, number: int, said: str) -> HostFinding:
             "podman run --security-opt seccomp=unconfined ...  # or the like, where this container is started",
         )
     if number in (errno.ENOSPC, errno.EUSERS):
+        limits = {name: _sysctl(proc, name) or 0 for name in ("user.max_user_namespaces", "user.max_mnt_namespaces")}
+        told = ", ".join(f"{name} = {limit}" for name, limit in limits.items())
+        name, limit = min(limits.items(), key=lambda item: item[1])
         return HostFinding(
-            "userns-refused", f"{found}: the user's limit is used up", _set("user.max_user_namespaces", 100_000)
+            "userns-refused", f"{found}: the user's limit is used up; {told}", _set(name, max(2 * limit, _MANY))
         )
     return HostFinding(
         "userns-refused", found, "dmesg | tail  # security modules tell there, or in the audit log, what they refuse"

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Sequence
 
 from ..map_writer import GID_TOOL, UID_TOOL, find_tool, why_powerless
@@ -34,6 +35,11 @@ def check_map_tools(path: str, mounts: Sequence[Mount]) -> Iterator[HostFinding]
         else:
             problem = why_powerless(program)
             if problem is not None:
-                yield HostFinding(
-                    "map-tool-powerless", f"{program}: {problem}", f"setcap cap_set{tool[3:6]}+ep {program}"
+                # A setuid bit, of whomever, goes before capabilities.
+                owned = os.stat(program).st_mode & stat.S_ISUID
+                fix = (
+                    f"chown root: {program} && chmod u+s {program}"
+                    if owned
+                    else f"setcap cap_set{tool[3:6]}+ep {program}"
                 )
+                yield HostFinding("map-tool-powerless", f"{program}: {problem}", fix)

@@ -32,9 +32,13 @@ def check_libsubid(source: str, *, path: str) -> Iterator[HostFinding]:
 
 
 def _mentions_libsubid(program: str) -> bool:
-    """Whether an ELF program names the library; for a script nothing can be said, and True is the answer."""
-    with open(program, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return content[:4] != b"\x7fELF" or content.find(b"libsubid.so") >= 0
+    """Whether an ELF program names the library; where nothing can be said, as of a script, True is the answer."""
+    try:
+        with open(program, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return content[:4] != b"\x7fELF" or content.find(b"libsubid.so") >= 0
+    except (OSError, ValueError):
+        # Not to be read, or empty.
+        return True
 
 
 def check_handles(nsfs_handles: str, *, environment: Mapping[str, str], etc: str) -> Iterator[HostFinding]:

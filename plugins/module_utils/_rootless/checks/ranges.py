@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import pwd
+import re
+import shlex
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,9 +16,7 @@ from ..accounts import Account
 from ..subid import SubidError, SubidProblem, SubidRange, check_ranges
 from .catalogue import ORDINARY_COUNT, HostFinding
 
-
-def _give(account: Account) -> str:
-    return f"ansible HOST -b -m userns.rootless.rootless_subid -a owners={account.name}"
+FILES = "files"
 
 
 class RangeChecker:
@@ -27,8 +27,13 @@ class RangeChecker:
         overlaps: Iterable[tuple[str, SubidRange, SubidRange]],
         problems: Iterable[SubidProblem],
         accounts: Iterable[tuple[int, str]],
+        *,
+        source: str = FILES,
     ) -> None:
-        """`overlaps` between owners, with their kind; malformed lines; `accounts` are UIDs with their names."""
+        """`overlaps` between owners, with their kind; malformed lines; `accounts` are UIDs with their names.
+
+        `source` of the users' ranges is `files`, or `nss:SERVICE`.
+        """
         self._overlaps: dict[str, list[tuple[SubidRange, SubidRange]]] = defaultdict(list)
         for _kind, one, other in overlaps:
             for owner in dict.fromkeys((one.owner, other.owner)):
@@ -38,6 +43,7 @@ class RangeChecker:
             if problem.owner is not None:
                 self._problems.setdefault(problem.owner, problem)
         self._accounts = sorted(accounts)
+        self._source = source
 
     @staticmethod
     def accounts_here() -> list[tuple[int, str]]:
@@ -52,52 +58,100 @@ class RangeChecker:
         for name in names:
             if name in self._problems:
                 problem = self._problems[name]
-                fix = f"sed -i {problem.line}d {problem.source}  # then give a new range, if none is left"
-                yield HostFinding("ranges-unusable", str(problem), fix)
+                yield HostFinding("ranges-unusable", str(problem), _remove_bad(problem))
         for one, other in dict.fromkeys(pair for name in names for pair in self._overlaps.get(name, ())):
-            mine, others = (one, other) if one.owner in names else (other, one)
-            yield HostFinding(
-                "ranges-overlap",
-                f"{one} and {other}",
-                f"ansible HOST -b -m userns.rootless.rootless_subid -a 'owners={others.owner} state=absent'  # or "
-                f"owners={mine.owner}; then state=present for a new range, once no files are left under the old IDs",
-            )
+            # Both owners are told the same: who does as both are told takes it from one of them.
+            later = max(one, other, key=lambda range_: range_.line or 0)
+            kept = f"files of its containers keep the old IDs; a new range: {self._give(later.owner)}"
+            yield HostFinding("ranges-overlap", f"{one} and {other}", f"{self._remove(later)}  # {kept}")
         for range_ in uid_ranges:
             inside = self._account_in(range_)
             if inside is not None and inside[0] != account.uid:
                 yield HostFinding(
                     "range-contains-account",
                     f"{range_} holds the UID of {inside[1]}, {inside[0]}",
-                    f"usermod --del-subuids {range_.start}-{range_.end - 1} {account.name} && {_give(account)}",
+                    f"{self._remove(range_)}  # a new range: {self._give(account.name)}",
                 )
+
+    def unavailable(self, account: Account, kind: str, parts: Sequence[SubidRange]) -> HostFinding:
+        """For what a user namespace that all of this lives in does not hold."""
+        return HostFinding(
+            "ranges-unavailable",
+            f"{len(parts)} part(s) of the {kind} ranges of {account.name} are not in /proc/self/{kind.lower()}_map, "
+            f"first {parts[0]}",
+            f"cat /proc/self/{kind.lower()}_map  # the IDs there are in this container: give it more, or "
+            f"{account.name} a range of these (rootless_subid, ranges)",
+        )
+
+    def unmappable(self, account: Account, error: SubidError) -> HostFinding:
+        """For ranges that the kernel takes no map of, since they are too many."""
+        return HostFinding("ranges-unusable", str(error), self._give(account.name, "exclusive=true"))
 
     def _check_kind(
         self, account: Account, kind: str, own_id: int, ranges: Sequence[SubidRange]
     ) -> Iterator[HostFinding]:
+        ordinary = f"count={ORDINARY_COUNT}"
         if not ranges:
-            yield HostFinding("ranges-missing", f"{account.name} has no subordinate {kind}s", _give(account))
+            found = f"{account.name} has no subordinate {kind}s"
+            yield HostFinding("ranges-missing", found, self._give(account.name))
             return
         total = sum(range_.count for range_ in ranges)
         if total < ORDINARY_COUNT:
             found = f"{account.name} has {total} subordinate {kind}s: {', '.join(map(str, ranges))}"
-            yield HostFinding("ranges-short", found, _give(account))
+            yield HostFinding("ranges-short", found, self._give(account.name, ordinary))
         for range_ in ranges:
             if range_.start <= own_id < range_.end:
-                option = f"--del-sub{kind.lower()}s"
                 yield HostFinding(
                     "range-contains-own-id",
                     f"{range_} holds the {kind} of {account.name} itself, {own_id}",
-                    f"usermod {option} {range_.start}-{range_.end - 1} {account.name} && {_give(account)}",
+                    f"{self._remove(range_)}  # a new range: {self._give(account.name)}",
                 )
                 return
         try:
             check_ranges(ranges, own_id=own_id, kind=kind)
         except SubidError as error:
-            source = ranges[0].source
-            yield HostFinding("ranges-unusable", str(error), f"grep -nE '^({account.name}|{account.uid}):' {source}")
+            superfluous = _superfluous(ranges)
+            yield HostFinding(
+                "ranges-unusable", str(error), f"{self._remove(superfluous)}  # then: {self._give(account.name)}"
+            )
+
+    def _give(self, owner: str, *options: str) -> str:
+        if self._source != FILES:
+            return f"getsubids {owner}  # of {self._service()}: it has to give {owner} {ORDINARY_COUNT} IDs or more"
+        arguments = shlex.quote(" ".join([f"owners={owner}", *options])) if options else f"owners={owner}"
+        return f"ansible HOST -b -m userns.rootless.rootless_subid -a {arguments}"
+
+    def _remove(self, range_: SubidRange) -> str:
+        if range_.line is None:
+            return f"getsubids {range_.owner}  # of {self._service()}: take it away there"
+        return _drop(f"{range_.owner}:{range_.start}:{range_.count}", range_.source)
+
+    def _service(self) -> str:
+        return f"service {self._source.partition(':')[2]}, which subid: in /etc/nsswitch.conf names"
 
     def _account_in(self, range_: SubidRange) -> tuple[int, str] | None:
         place = bisect_left(self._accounts, (range_.start, ""))
         if place < len(self._accounts) and self._accounts[place][0] < range_.end:
             return self._accounts[place]
         return None
+
+
+def _superfluous(ranges: Sequence[SubidRange]) -> SubidRange:
+    """The later line of two that overlap; else the longest range."""
+    by_start = sorted(ranges, key=lambda range_: range_.start)
+    for one, other in zip(by_start, by_start[1:]):
+        if other.start < one.end:
+            return max(one, other, key=lambda range_: range_.line or 0)
+    return max(ranges, key=lambda range_: range_.count)
+
+
+def _remove_bad(problem: SubidProblem) -> str:
+    if re.fullmatch(r"[ -~]+", problem.raw):
+        return f"{_drop(problem.raw, problem.source)}  # then give a new range, if none is left"
+    return f"sed -n {problem.line}l {problem.source}  # shows the line: correct or remove it by hand"
+
+
+def _drop(line: str, source: str) -> str:
+    """A command that removes a line by what stands in it: its number is another one once a line before it is gone."""
+    pattern = re.sub(r"[][\\/.*^$]", lambda match: f"\\{match[0]}", line)
+    return f"sed -i --follow-symlinks {shlex.quote(f'/^{pattern}$/d')} {source}"

@@ -1,0 +1,123 @@
+# Copyright (c) 2026, the userns.rootless authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The lines that findings tell an operator to run, run: on files of the test's own."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.accounts import Account
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.checks.catalogue import HostFinding
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.checks.podman import check_libsubid
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.checks.ranges import RangeChecker
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.subid import SubidRange, parse_subid
+
+ALICE, BOB = Account("alice", 1000, 1000, "/"), Account("bob", 1001, 1001, "/")
+GOOD = "carol:300000:65536"
+
+
+def run(finding: HostFinding) -> None:
+    subprocess.run(["sh", "-euc", finding.fix], check=True)
+
+
+def ranges_of(path: Path, *owners: str) -> list[SubidRange]:
+    return [range_ for range_ in parse_subid(path.read_text(), source=str(path))[0] if range_.owner in owners]
+
+
+@pytest.mark.parametrize("bad", ["bob:4300000:x", "bob:1.*[2]$^:/|\\", "bob:", "bob:1:2:3"])
+def test_all_bad_lines_and_no_others_go(tmp_path: Path, bad: str) -> None:
+    path = tmp_path / "subuid"
+    path.write_text(f"# mine\nalice:5:y\n{bad}\n{bad}0\n{GOOD}\n")
+    checker = RangeChecker([], parse_subid(path.read_text(), source=str(path))[1], [])
+    findings = [
+        finding
+        for account in (ALICE, BOB)
+        for finding in checker.check(account, [], [])
+        if finding.code == "ranges-unusable"
+    ]
+    assert len(findings) == 2
+    for finding in findings:
+        run(finding)
+    assert path.read_text() == f"# mine\n{bad}0\n{GOOD}\n"
+
+
+def test_a_line_that_no_terminal_shows_is_left_to_a_human(tmp_path: Path) -> None:
+    path = tmp_path / "subuid"
+    path.write_text(f"alice:1\x07:2\n{GOOD}\n")
+    checker = RangeChecker([], parse_subid(path.read_text(), source=str(path))[1], [])
+    (finding,) = [found for found in checker.check(ALICE, [], []) if found.code == "ranges-unusable"]
+    run(finding)
+    assert path.read_text() == f"alice:1\x07:2\n{GOOD}\n"
+
+
+def test_only_one_of_two_owners_loses_what_they_share(tmp_path: Path) -> None:
+    path = tmp_path / "subuid"
+    path.write_text(f"alice:100000:65536\n1001:120000:65536\nalice:900000:65536\n{GOOD}\n")
+    first, second = ranges_of(path, "alice")[0], ranges_of(path, "1001")[0]
+    checker = RangeChecker([("uid", first, second)], [], [])
+    fixes = {
+        finding.fix
+        for account, owners in ((ALICE, ("alice",)), (BOB, ("1001",)))
+        for finding in checker.check(account, ranges_of(path, *owners), [])
+        if finding.code == "ranges-overlap"
+    }
+    (fix,) = fixes
+    for _owner in range(2):
+        run(HostFinding("ranges-overlap", "", fix))
+    assert path.read_text() == f"alice:100000:65536\nalice:900000:65536\n{GOOD}\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "code", "left"),
+    [
+        (["1000:900:65536"], "range-contains-own-id", []),
+        (["alice:100000:65536", "alice:110000:65536"], "ranges-unusable", ["alice:100000:65536"]),
+        (["alice:1001:65536"], "range-contains-account", []),
+    ],
+)
+def test_a_range_that_cannot_be_is_taken_away_whatever_its_key(
+    tmp_path: Path, lines: list[str], code: str, left: list[str]
+) -> None:
+    path = tmp_path / "subuid"
+    path.write_text("\n".join([*lines, GOOD, ""]))
+    checker = RangeChecker([], [], [(1000, "alice"), (1001, "bob")])
+    (finding,) = [
+        finding for finding in checker.check(ALICE, ranges_of(path, "alice", "1000"), []) if finding.code == code
+    ]
+    run(finding)
+    assert path.read_text().splitlines() == [*left, GOOD]
+
+
+def test_where_a_service_gives_ranges_nothing_is_told_of_files() -> None:
+    checker = RangeChecker([], [], [], source="nss:sss")
+    short = SubidRange("alice", 100_000, 10, "nss", None)
+    own = SubidRange("alice", 900, 65536, "nss", None)
+    findings = [*checker.check(ALICE, [], [short]), *checker.check(ALICE, [own], [own])]
+    assert {finding.code for finding in findings} == {"ranges-missing", "ranges-short", "range-contains-own-id"}
+    for finding in findings:
+        assert "service sss" in finding.fix
+        assert "rootless_subid" not in finding.fix.partition("#")[0]
+        assert "sed" not in finding.fix
+
+
+def test_a_short_range_is_made_ordinary_whatever_login_defs_says() -> None:
+    (finding,) = RangeChecker([], [], []).check(ALICE, [SubidRange("alice", 100_000, 10, "f", 1)], ranges_65536())
+    assert finding.fix.endswith("rootless_subid -a 'owners=alice count=65536'")
+
+
+def ranges_65536() -> list[SubidRange]:
+    return [SubidRange("alice", 100_000, 65_536, "f", 1)]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"), [(b"", 0), (b"#!/bin/sh\n", 0), (b"\x7fELF", 1), (b"\x7fELF libsubid.so.4", 0)]
+)
+def test_what_an_odd_podman_says_of_libsubid(tmp_path: Path, content: bytes, told: int) -> None:
+    podman = tmp_path / "podman"
+    podman.write_bytes(content)
+    podman.chmod(0o755)
+    assert len(list(check_libsubid("nss:sss", path=str(tmp_path)))) == told
