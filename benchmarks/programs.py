@@ -80,6 +80,19 @@ def shell_loop(users: Sequence[User], command: str, *, at_once: int = 1) -> floa
     return elapsed
 
 
+def script(program: str, users: Sequence[User]) -> float:
+    """Seconds for a Python that reads UIDs and GIDs."""
+    ids = "".join(f"{user.uid} {user.uid}\n" for user in users)
+    started = time.perf_counter()
+    done = subprocess.run(
+        [host_python(), "-I", "-S", "-c", program], input=ids, capture_output=True, text=True, cwd="/", check=False
+    )
+    elapsed = time.perf_counter() - started
+    if done.returncode or done.stderr:
+        raise BenchmarkError(done.stderr[-1000:])
+    return elapsed
+
+
 @functools.cache
 def host_python() -> str:
     """A Python that ordinary users can run, too."""

@@ -38,6 +38,8 @@ HEADLINES = (
     Headline("set-up", 1000, "rootless_ns", "unshare, xargs", "set up 1,000 users"),
     Headline("set-up", 1000, "rootless_ns, whole ansible run", "podman, loop of ansible", "set up 1,000 users"),
     Headline("again", 1000, "rootless_ns", "podman, shell loop", "1,000 users again, nothing to do"),
+    Headline("again", 1000, "rootless_ns", "nsenter, xargs", "1,000 users again, nothing to do"),
+    Headline("again", 1000, "rootless_ns", "a process each that becomes the user", "1,000 users again, nothing to do"),
     Headline("owners", 10_000, "rootless_subid", "usermod, loop", "subordinate ranges for 10,000 owners"),
     Headline("memory", 100, "pause process and pin", "podman", "memory of each namespace"),
 )

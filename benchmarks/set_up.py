@@ -10,15 +10,33 @@ import os
 from pathlib import Path
 
 from .arena import User, people, populate, reset
-from .programs import BenchmarkError, ansible, has_podman, module, shell_loop
+from .programs import BenchmarkError, ansible, has_podman, module, script, shell_loop
 from .rounds import Point, Series, Table, say
 
-# A loop of Podman takes 100 seconds for a thousand users: from this many on it is run once.
-_MANY = 500
 _ANSIBLE_LOOP = 20
 _PODMAN = "podman unshare true"
 # A new namespace with the same maps and nothing else: what the kernel and newuidmap take.
 _BARE = "unshare --mount --map-auto --map-root-user true"
+# The rejoin alone, by a program in C.
+_ENTER = "nsenter --preserve-credentials --user=/run/rootless-ns/$uid/user --mount=/run/rootless-ns/$uid/mnt true"
+# What one process for each user costs that does nothing but to become it, in a Python that has nothing loaded.
+_CHILDREN = """
+import os, sys
+users = [tuple(map(int, line.split())) for line in sys.stdin]
+cpus = len(os.sched_getaffinity(0))
+for cpu in range(cpus):
+    if os.fork() == 0:
+        for uid, gid in users[cpu::cpus]:
+            if os.fork() == 0:
+                os.setgroups([])
+                os.setresgid(gid, gid, gid)
+                os.setresuid(uid, uid, uid)
+                os._exit(0)
+            os.wait()
+        os._exit(0)
+for cpu in range(cpus):
+    os.wait()
+"""
 
 
 class _Notes:
@@ -49,7 +67,7 @@ def measure(rounds: int, sizes: list[int]) -> list[Table]:
     for size in sizes:
         for number in range(rounds):
             say(f"set up: {size} users, round {number + 1} of {rounds}")
-            for way in (_ours, _whole_run, *(loops if size < _MANY or number == 0 else [])):
+            for way in (_ours, _whole_run, *loops):
                 reset(users)
                 way(users[:size], set_up, again)
     others = [_ansible_loop(rounds, users, sizes)] if has_podman() and len(users) > 1 else []
@@ -66,7 +84,9 @@ def measure(rounds: int, sizes: list[int]) -> list[Table]:
         Table(
             key="again",
             title="Again, unchanged, and a look",
-            about="The same call for namespaces that are there. The module's start is a call for no user.",
+            about="The same call for namespaces that are there. The module's start is a call for no user. "
+            "Root looks at what is a user's through a process that has become that user: what one for each takes at "
+            "least, of a Python that has nothing loaded, stands there as well, and `nsenter`, which joins and no more.",
             series=again.series(),
             size_name="users",
             reference="module's start",
@@ -80,6 +100,9 @@ def _ours(users: list[User], set_up: _Notes, again: _Notes) -> None:
     set_up.add("rootless_ns", size, _module(users, "created"))
     again.add("rootless_ns", size, _module(users, "rejoined"))
     again.add("rootless_ns_info", size, _info(users))
+    cpus = len(os.sched_getaffinity(0))
+    again.add(f"nsenter, xargs -P {cpus}", size, shell_loop(users, _ENTER, at_once=cpus))
+    again.add("a process each that becomes the user", size, script(_CHILDREN, users))
 
 
 def _whole_run(users: list[User], set_up: _Notes, again: _Notes) -> None:

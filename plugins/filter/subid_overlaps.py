@@ -10,7 +10,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.userns.rootless.plugins.module_utils._rootless.idmap import overlapping
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.idmap import MAX_ID, overlapping, parse_decimal
 
 KINDS = ("uid", "gid")
 
@@ -46,10 +46,22 @@ def _ranges(host: str | None, users: Any, kind: str) -> Iterator[dict[str, Any]]
     for user in users:
         try:
             for range_ in user[f"{kind}_ranges"]:
-                entry = {"user": user["user"], "start": int(range_["start"]), "count": int(range_["count"])}
+                start, count = _number(range_["start"], 0), _number(range_["count"], 1)
+                if start + count > MAX_ID:
+                    raise ValueError(f"{start} and {count} do not fit in 32 bits")
+                entry = {"user": user["user"], "start": start, "count": count}
                 yield entry if host is None else {"host": host, **entry}
         except (KeyError, TypeError, ValueError) as error:
             raise AnsibleFilterError(f"subid_overlaps: {user!r} is no entry of configured: {error!r}") from error
+
+
+def _number(value: Any, least: int) -> int:
+    """Whole numbers, also as text; a float or a boolean among them is a mistake."""
+    if isinstance(value, str):
+        value = parse_decimal(value)
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"whole numbers from {least} on are wanted")
+    return value
 
 
 class FilterModule:

@@ -102,7 +102,9 @@ available:
       description: How many group IDs are mapped.
       type: int
 configured:
-  description: One entry per user, in the order of O(users).
+  description:
+    - One entry per user, in the order of O(users).
+    - When root names no users, owners of ranges who are no users of the host, such as V(containers), come last.
   returned: success
   type: list
   elements: dict
@@ -111,7 +113,7 @@ configured:
       description: The user's name.
       type: str
     uid:
-      description: The user's UID.
+      description: The user's UID; null for a name that no user of the host has.
       type: int
     source:
       description: Where ranges come from, V(files), or V(nss:) and the service named for C(subid) in C(/etc/nsswitch.conf).

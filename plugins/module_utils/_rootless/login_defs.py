@@ -29,7 +29,7 @@ class Policy:
 
 
 def read_policy(kind: str, *, etc: str = "/etc") -> Policy:
-    """The policy for `uid` or `gid`; what is not set, or is no number, has shadow's default.
+    """The policy for `uid` or `gid`; what is not set, or is no number from 0 on, has shadow's default.
 
     Raises `LoginDefsError`.
     """
@@ -65,6 +65,7 @@ def _number(text: str | None, default: int) -> int:
         return default
     digits = text.strip('"')
     try:
-        return int(digits, 8 if digits.startswith("0") and digits.isdigit() and len(digits) > 1 else 0)
+        number = int(digits, 8 if digits.startswith("0") and digits.isdigit() and len(digits) > 1 else 0)
     except ValueError:
         return default
+    return number if number >= 0 else default

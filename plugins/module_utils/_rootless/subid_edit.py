@@ -68,7 +68,8 @@ def locked(path: str) -> Iterator[None]:
                 if holder is None:
                     break
                 if time.monotonic() > deadline:
-                    raise EditError(f"{lock} is held by process {holder} for more than {_LOCK_SECONDS:g} s; try again")
+                    by = f"process {holder}: try again" if holder else "a file that names no process: remove it"
+                    raise EditError(f"{lock} is held for more than {_LOCK_SECONDS:g} s by {by}")
                 time.sleep(_POLL_SECONDS)
         finally:
             _remove(own)

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 from typing import Any
 
 from ..accounts import Account
@@ -21,6 +23,9 @@ from .result import CallResult, failed_reports, failure_of, warnings_of_host, wa
 from .system import open_kernel
 from .users import refuse_others, resolve, unresolved, users_of_interest, who_to_try_as
 
+# Of an owner who is nobody here.
+_NO_UID = -1
+
 
 def look(users: list[str] | None) -> CallResult:
     """Without `users` at whom `users_of_interest` names. A user that cannot be looked at has the reason in its entry.
@@ -30,6 +35,7 @@ def look(users: list[str] | None) -> CallResult:
     syscalls = open_kernel()
     host = Host()
     namespaces = Namespaces(syscalls, host=host, options=Options())
+    everybody = users is None
     if users is None:
         users = users_of_interest(namespaces.subids.owners(), host, namespaces.available)
     accounts = resolve(users, unresolved)
@@ -38,7 +44,10 @@ def look(users: list[str] | None) -> CallResult:
     told = {
         "changed": False,
         "available": _available(namespaces),
-        "configured": [_configured(namespaces, account) for account in accounts if isinstance(account, Account)],
+        "configured": [
+            *(_configured(namespaces, account) for account in accounts if isinstance(account, Account)),
+            *(_configured(namespaces, owner) for owner in _without_account(namespaces, everybody)),
+        ],
         "overlaps": [overlap_entry(*found) for found in find_overlaps(Accounts(), etc=host.etc)],
         "namespaces": [{**report.as_dict(), **report.verdicts()} for report in reports],
         "kernel": {"nsfs_handles": _probe(syscalls, namespaces, host, accounts)},
@@ -61,11 +70,21 @@ def _available(namespaces: Namespaces) -> dict[str, Any]:
     }
 
 
+def _without_account(namespaces: Namespaces, everybody: bool) -> list[Account]:
+    """Owners of ranges who are no users of the host, such as `containers`; for root that looks at everybody."""
+    if not everybody or os.geteuid() != 0:
+        return []
+    entries = pwd.getpwall()
+    known = {entry.pw_name for entry in entries} | {str(entry.pw_uid) for entry in entries}
+    owners = [owner for owner in namespaces.subids.owners() if owner not in known]
+    return [Account(owner, int(owner) if owner.isdigit() else _NO_UID, _NO_UID, "/") for owner in owners]
+
+
 def _configured(namespaces: Namespaces, account: Account) -> dict[str, Any]:
     uid_ranges, gid_ranges = namespaces.configured(account)
     return {
         "user": account.name,
-        "uid": account.uid,
+        "uid": None if account.uid == _NO_UID else account.uid,
         "source": namespaces.subids.source,
         "uid_ranges": [_range(range_) for range_ in uid_ranges],
         "gid_ranges": [_range(range_) for range_ in gid_ranges],

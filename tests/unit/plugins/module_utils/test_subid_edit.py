@@ -39,9 +39,17 @@ def test_the_lock_is_shadows(path: Path) -> None:
 def test_a_lock_of_a_living_process_is_respected(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subid_edit, "_LOCK_SECONDS", 0.1)
     Path(f"{path}.lock").write_text(str(os.getppid()))
-    with pytest.raises(EditError, match=f"held by process {os.getppid()}"), locked(str(path)):
+    with pytest.raises(EditError, match=f"by process {os.getppid()}: try again"), locked(str(path)):
         pass
     assert sorted(entry.name for entry in path.parent.iterdir()) == ["subuid", "subuid.lock"]
+
+
+def test_a_lock_that_names_no_process_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subid_edit, "_LOCK_SECONDS", 0.2)
+    Path(f"{path}.lock").write_text("somebody")
+    with pytest.raises(EditError, match="names no process: remove it"), locked(str(path)):
+        pass
+    assert Path(f"{path}.lock").read_text() == "somebody"
 
 
 def test_a_lock_of_a_dead_process_is_taken_over(path: Path) -> None:

@@ -179,3 +179,5 @@ def test_login_defs(tmp_path: Any) -> None:
     )
     assert read_policy("uid", etc=str(tmp_path)) == Policy(first=100001, count=8)
     assert read_policy("gid", etc=str(tmp_path)).first == 7
+    (tmp_path / "login.defs").write_text("SUB_UID_MIN -1\nSUB_UID_MAX -5\n")
+    assert read_policy("uid", etc=str(tmp_path)) == Policy()
