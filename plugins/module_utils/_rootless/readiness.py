@@ -70,6 +70,7 @@ class Readiness:
             find_overlaps(Accounts(), etc=host.etc),
             self._subids.problems(),
             RangeChecker.accounts_here(),
+            RangeChecker.groups_here(),
             source=self._subids.source,
         )
         self._mounts = read_mounts(host.proc)

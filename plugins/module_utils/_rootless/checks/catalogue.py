@@ -64,7 +64,10 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         f"Images use IDs up to {ORDINARY_COUNT - 1}, also nobody: files of IDs above the range cannot be unpacked.",
     ),
     "ranges-overlap": (LIMITS, "Two owners share IDs: each can read and change what the other's containers write."),
-    "range-contains-account": (LIMITS, "Inside its namespace the user can become that account, and own its files."),
+    "range-contains-account": (
+        LIMITS,
+        "Inside its namespace the user can become that account or group, and has a right to its files.",
+    ),
     "runtime-dir-missing": (
         LIMITS,
         "Podman keeps its state in a temporary directory instead, which other sessions and services may not see.",

@@ -19,9 +19,10 @@ _WANTED = ("cpu", "memory", "pids")
 def check_cgroups(mounts: Sequence[Mount], cgroup: str) -> Iterator[HostFinding]:
     """What holds for all: the file system mounted on `cgroup`, and its controllers."""
     mount = mount_at(mounts, cgroup)
+    arguments = "systemd.unified_cgroup_hierarchy=1 cgroup_enable=memory"
     unify = (
-        "echo 'GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX systemd.unified_cgroup_hierarchy=1\"' "
-        "> /etc/default/grub.d/cgroup2.cfg && update-grub && reboot"
+        f"echo 'GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX {arguments}\"' > /etc/default/grub.d/cgroup2.cfg && update-grub "
+        f"&& reboot  # Debian, Ubuntu; elsewhere: grubby --update-kernel=ALL --args='{arguments}' && reboot"
     )
     if mount is None:
         yield HostFinding("cgroup-missing", f"nothing is mounted on {cgroup}", f"mount -t cgroup2 none {cgroup}")
@@ -52,7 +53,7 @@ def check_delegation(account: Account, mounts: Sequence[Mount], *, run: str, cgr
             "cgroup-not-delegated",
             f"{unit} has {' '.join(delegated) or 'no controllers'}, but not {' '.join(missing)}",
             f"mkdir -p {os.path.dirname(conf)} && printf '[Service]\\nDelegate=cpu cpuset io memory pids\\n' > {conf} "
-            f"&& systemctl daemon-reload && systemctl restart {unit}",
+            f"&& systemctl daemon-reload && systemctl restart {unit}  # which ends what the user runs",
         )
 
 

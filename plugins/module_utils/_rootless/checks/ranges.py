@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import grp
 import pwd
 import re
 import shlex
@@ -27,10 +28,11 @@ class RangeChecker:
         overlaps: Iterable[tuple[str, SubidRange, SubidRange]],
         problems: Iterable[SubidProblem],
         accounts: Iterable[tuple[int, str]],
+        groups: Iterable[tuple[int, str]] = (),
         *,
         source: str = FILES,
     ) -> None:
-        """`overlaps` between owners, with their kind; malformed lines; `accounts` are UIDs with their names.
+        """`overlaps` between owners, with their kind; malformed lines; UIDs and GIDs of the host with their names.
 
         `source` of the users' ranges is `files`, or `nss:SERVICE`.
         """
@@ -42,12 +44,16 @@ class RangeChecker:
         for problem in problems:
             if problem.owner is not None:
                 self._problems.setdefault(problem.owner, problem)
-        self._accounts = sorted(accounts)
+        self._known = {"UID": sorted(accounts), "GID": sorted(groups)}
         self._source = source
 
     @staticmethod
     def accounts_here() -> list[tuple[int, str]]:
         return [(entry.pw_uid, entry.pw_name) for entry in pwd.getpwall()]
+
+    @staticmethod
+    def groups_here() -> list[tuple[int, str]]:
+        return [(entry.gr_gid, entry.gr_name) for entry in grp.getgrall()]
 
     def check(
         self, account: Account, uid_ranges: Sequence[SubidRange], gid_ranges: Sequence[SubidRange]
@@ -64,14 +70,15 @@ class RangeChecker:
             later = max(one, other, key=lambda range_: range_.line or 0)
             kept = f"files of its containers keep the old IDs; a new range: {self._give(later.owner)}"
             yield HostFinding("ranges-overlap", f"{one} and {other}", f"{self._remove(later)}  # {kept}")
-        for range_ in uid_ranges:
-            inside = self._account_in(range_)
-            if inside is not None and inside[0] != account.uid:
-                yield HostFinding(
-                    "range-contains-account",
-                    f"{range_} holds the UID of {inside[1]}, {inside[0]}",
-                    f"{self._remove(range_)}  # a new range: {self._give(account.name)}",
-                )
+        for kind, own_id, ranges in (("UID", account.uid, uid_ranges), ("GID", account.gid, gid_ranges)):
+            for range_ in ranges:
+                inside = self._known_in(kind, range_)
+                if inside is not None and inside[0] != own_id:
+                    yield HostFinding(
+                        "range-contains-account",
+                        f"{range_} holds the {kind} of {inside[1]}, {inside[0]}",
+                        f"{self._remove(range_)}  # a new range: {self._give(account.name)}",
+                    )
 
     def unavailable(self, account: Account, kind: str, parts: Sequence[SubidRange]) -> HostFinding:
         """For what a user namespace that all of this lives in does not hold."""
@@ -129,10 +136,11 @@ class RangeChecker:
     def _service(self) -> str:
         return f"service {self._source.partition(':')[2]}, which subid: in /etc/nsswitch.conf names"
 
-    def _account_in(self, range_: SubidRange) -> tuple[int, str] | None:
-        place = bisect_left(self._accounts, (range_.start, ""))
-        if place < len(self._accounts) and self._accounts[place][0] < range_.end:
-            return self._accounts[place]
+    def _known_in(self, kind: str, range_: SubidRange) -> tuple[int, str] | None:
+        known = self._known[kind]
+        place = bisect_left(known, (range_.start, ""))
+        if place < len(known) and known[place][0] < range_.end:
+            return known[place]
         return None
 
 

@@ -92,6 +92,21 @@ def test_a_range_that_cannot_be_is_taken_away_whatever_its_key(
     assert path.read_text().splitlines() == [*left, GOOD]
 
 
+def test_a_range_of_group_ids_holds_no_group(tmp_path: Path) -> None:
+    path = tmp_path / "subgid"
+    path.write_text(f"alice:1002:65536\n{GOOD}\n")
+    checker = RangeChecker([], [], [(1003, "bob")], [(1000, "alice"), (1004, "staff")])
+    findings = [
+        finding
+        for finding in checker.check(ALICE, ranges_65536(), ranges_of(path, "alice"))
+        if finding.code == "range-contains-account"
+    ]
+    (finding,) = findings
+    assert "holds the GID of staff, 1004" in finding.found
+    run(finding)
+    assert path.read_text() == f"{GOOD}\n"
+
+
 def test_where_a_service_gives_ranges_nothing_is_told_of_files() -> None:
     checker = RangeChecker([], [], [], source="nss:sss")
     short = SubidRange("alice", 100_000, 10, "nss", None)
