@@ -21,8 +21,8 @@ def check_cgroups(mounts: Sequence[Mount], cgroup: str) -> Iterator[HostFinding]
     mount = mount_at(mounts, cgroup)
     arguments = "systemd.unified_cgroup_hierarchy=1 cgroup_enable=memory"
     unify = (
-        f"echo 'GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX {arguments}\"' > /etc/default/grub.d/cgroup2.cfg && update-grub "
-        f"&& reboot  # Debian, Ubuntu; elsewhere: grubby --update-kernel=ALL --args='{arguments}' && reboot"
+        f"echo 'GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX {arguments}\"' > /etc/default/grub.d/cgroup2.cfg && "
+        f"update-grub && reboot  # Debian, Ubuntu; elsewhere: grubby --update-kernel=ALL --args='{arguments}' && reboot"
     )
     if mount is None:
         yield HostFinding("cgroup-missing", f"nothing is mounted on {cgroup}", f"mount -t cgroup2 none {cgroup}")
