@@ -68,6 +68,25 @@ def test_root_sees_everybody_with_a_range_or_a_state(module: Run, make_user: Any
     assert jmespath.search(f"[?user=='{without.name}'].state", entries) == ["alive"]
 
 
+# Seen by one run only.
+OTHER_RANGES = (
+    "mount -t tmpfs tmpfs /mnt; printf 'containers:3000000000:65536\\n0042:1:1\\n4000000001:2:1\\n' > /mnt/subuid; "
+    'cat /etc/subuid >> /mnt/subuid; mount --bind /mnt/subuid /etc/subuid; exec "$@"'
+)
+
+
+def test_owners_who_are_no_users_are_among_what_is_configured(module: Run, user: Any) -> None:
+    start = ("unshare", "--mount", "sh", "-euc", OTHER_RANGES, "sh")
+    configured = {entry["user"]: entry for entry in module("rootless_ns_info", prefix=start)["configured"]}
+    strangers = {"containers": (None, 3_000_000_000), "0042": (None, 1), "4000000001": (4_000_000_001, 2)}
+    for owner, (uid, first) in strangers.items():
+        assert (configured[owner]["uid"], configured[owner]["uid_ranges"][0]["start"]) == (uid, first)
+        assert configured[owner]["gid_ranges"] == []
+    assert list(configured)[-3:] == sorted(strangers)
+    named = module("rootless_ns_info", users=[user.name], prefix=start)["configured"]
+    assert [entry["user"] for entry in named] == [user.name]
+
+
 def test_alive(module: Run, ns: Run, user: Any) -> None:
     made = ns(user)
     entry = look(module, user)

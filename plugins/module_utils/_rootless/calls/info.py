@@ -12,7 +12,7 @@ from typing import Any
 from ..accounts import Account
 from ..errors import RootlessError
 from ..host import Host
-from ..idmap import count_ids
+from ..idmap import count_ids, parse_decimal
 from ..kernel import Syscalls
 from ..namespaces import Namespaces, Options
 from ..nsfs_support import nsfs_handles
@@ -77,7 +77,8 @@ def _without_account(namespaces: Namespaces, everybody: bool) -> list[Account]:
     entries = pwd.getpwall()
     known = {entry.pw_name for entry in entries} | {str(entry.pw_uid) for entry in entries}
     owners = [owner for owner in namespaces.subids.owners() if owner not in known]
-    return [Account(owner, int(owner) if owner.isdigit() else _NO_UID, _NO_UID, "/") for owner in owners]
+    uids = [parse_decimal(owner) for owner in owners]
+    return [Account(owner, _NO_UID if uid is None else uid, _NO_UID, "/") for owner, uid in zip(owners, uids)]
 
 
 def _configured(namespaces: Namespaces, account: Account) -> dict[str, Any]:
