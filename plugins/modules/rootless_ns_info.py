@@ -104,7 +104,7 @@ available:
 configured:
   description:
     - One entry per user, in the order of O(users).
-    - When root names no users, owners of ranges who are no users of the host, such as V(containers), come last.
+    - When root names no users, owners of ranges who have no namespaces, such as V(containers) and root, come last.
   returned: success
   type: list
   elements: dict

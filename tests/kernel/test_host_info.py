@@ -21,6 +21,7 @@ import pytest
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.accounts import find_account
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.checks.catalogue import CATALOGUE
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.checks.mounts import check_graph_root
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.graph_root import find_graph_root
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.mountinfo import Mount
 
 Run = Callable[..., dict[str, Any]]
@@ -315,25 +316,33 @@ def test_ranges_that_the_outer_namespace_does_not_hold(look: Look, user: Any, in
     assert f"ranges of {user.name} are not in /proc/self/" in found["all"]["ranges-unavailable"]["found"]
 
 
-def test_images_move_to_a_local_directory_as_told(look: Look, user: Any, tmp_path: Path) -> None:
-    """Neither root's Podman nor what stands in the file already suffers."""
-    finding, *_others = check_graph_root(
-        find_account(user.name),
-        [Mount("0:1", "/home", (), "nfs4", "server:/home")],
-        {"path": "/home/x", "device": "0:1", "own_file": None},
-    )
-    settings = 'driver = "vfs"', 'rootless_storage_path = "/mnt"', 'runroot = "/run/x"', 'graphroot = "/var/x"'
-    for before in ("", "\n".join(("[storage]", *settings, ""))):
-        path = tmp_path / "storage.conf"
+@pytest.mark.parametrize(
+    "before", ["", "[engine]\n", '[storage]\ndriver = "vfs"\n\tgraphroot = "/mnt"\ngraphroot_x = "stays"\n']
+)
+def test_images_move_to_a_local_directory_as_told(user: Any, before: str) -> None:
+    """By a file of the user's own: neither root's Podman nor anybody else's images are touched."""
+    path = user.runtime_dir / "its own" / "storage.conf"
+    if before:
+        user.run("mkdir", str(path.parent))
         path.write_text(before)
-        script = "mount -t tmpfs tmpfs /var/lib; mkdir -p /etc/containers; mount -t tmpfs tmpfs /etc/containers; "
-        script += f"test ! -s {path} || cp {path} /etc/containers; {finding.fix}; cat /etc/containers/storage.conf; "
-        script += f"stat -c '%a %u' /var/lib/rootless-containers/{user.uid}"
-        line = ["unshare", "--mount", "--propagation", "private", "sh", "-euc", script]
-        *lines, status = subprocess.run(line, capture_output=True, text=True, check=True).stdout.splitlines()
-        assert lines[:2] == ["[storage]", 'rootless_storage_path = "/var/lib/rootless-containers/$UID"']
-        assert {line.split(" = ")[0] for line in lines[2:]} == {"driver", "runroot", "graphroot"}
-        assert status == f"700 {user.uid}"
+        os.chown(path, user.uid, user.gid)
+    account = find_account(user.name)
+    (finding,) = check_graph_root(
+        account,
+        [Mount("0:1", "/home", (), "nfs4", "server:/home")],
+        {"path": "/home/x", "device": "0:1", "own_file": str(path)},
+    )
+    script = (
+        f"mount -t tmpfs tmpfs /var/lib; {finding.fix}; {finding.fix}; stat -c '%a %u' /var/lib/rootless-containers/*"
+    )
+    line = ["unshare", "--mount", "--propagation", "private", "sh", "-euc", script]
+    assert subprocess.run(line, capture_output=True, text=True, check=True).stdout == f"700 {user.uid}\n"
+    environment = {"CONTAINERS_STORAGE_CONF": str(path)}
+    found, _file = find_graph_root(account, environment=environment, etc="/etc")
+    assert found == f"/var/lib/rootless-containers/{user.uid}"
+    after = path.read_text().splitlines()
+    assert len([line for line in after if line.lstrip().startswith("graphroot =")]) == 1
+    assert set(before.splitlines()) - set(after) <= {'\tgraphroot = "/mnt"'}
 
 
 def said_in(path: Path) -> list[str]:

@@ -91,7 +91,8 @@ class Births:
             channel.close()
         for pid, _channel in self._waiting:
             self.reap(pid)
-        self._waiting = []
+        # Who comes after this needs few.
+        self._born, self._waiting = 0, []
 
     def _bear_litter(self) -> None:
         """At least one, or `OSError`."""

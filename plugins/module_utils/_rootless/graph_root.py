@@ -18,22 +18,22 @@ from .accounts import Account
 _MAX_SETTINGS = 1024 * 1024
 
 
-def find_graph_root(account: Account, *, environment: Mapping[str, str], etc: str) -> tuple[str, str | None]:
-    """The path, whether it exists or not, and the user's own file if that one says so.
+def find_graph_root(account: Account, *, environment: Mapping[str, str], etc: str) -> tuple[str, str]:
+    """The path, whether it exists or not, and the user's own file of settings, which need not be there.
 
     `environment` is empty unless the caller acts for itself.
     """
     config = environment.get("XDG_CONFIG_HOME") or os.path.join(account.home, ".config")
     own = environment.get("CONTAINERS_STORAGE_CONF") or os.path.join(config, "containers/storage.conf")
     data = environment.get("XDG_DATA_HOME") or os.path.join(account.home, ".local/share")
-    found = by_user = _setting(own, "graphroot")
+    found = _setting(own, "graphroot")
     for path in (os.path.join(etc, "containers/storage.conf"), "/usr/share/containers/storage.conf"):
         found = found or _setting(path, "rootless_storage_path")
     if found is None:
-        return os.path.join(data, "containers/storage"), None
+        return os.path.join(data, "containers/storage"), own
     variables = {"HOME": account.home, "UID": str(account.uid), "USER": account.name}
     expanded = re.sub(r"\$(?:(\w+)|\{(\w+)\})", lambda match: variables.get(match[1] or match[2], match[0]), found)
-    return expanded, own if by_user else None
+    return expanded, own
 
 
 def device_of(path: str) -> str | None:

@@ -10,7 +10,8 @@ import pickle
 import signal
 import traceback
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from contextlib import suppress
+from typing import IO, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -39,33 +40,24 @@ def map_forked(
             return [function(item) for item in items]
         finally:
             finish()
-    running = []
-    for worker in range(workers):
-        reader, writer = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            # Never returns, whatever happens: two copies of a module must not go on.
-            try:
-                os.close(reader)
-                with os.fdopen(writer, "wb") as file:
-                    file.write(_answer(function, items[worker::workers]))
-                finish()
-            finally:
-                os._exit(0)
-        os.close(writer)
-        running.append((pid, reader))
-    answers = []
+    running: list[tuple[int, IO[bytes]]] = []
     try:
-        for _pid, reader in running:
-            with os.fdopen(reader, "rb") as file:
-                answers.append(file.read())
+        for worker in range(workers):
+            running.append(_start(function, items[worker::workers], finish))
+        answers = [file.read() for _pid, file in running]
     except BaseException:
-        for pid, _reader in running:
-            os.kill(pid, signal.SIGINT)
+        for pid, file in running:
+            # Who is about to answer must not wait for somebody who listens.
+            file.close()
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGINT)
         raise
     finally:
-        for pid, _reader in running:
-            os.waitpid(pid, 0)
+        for pid, file in running:
+            file.close()
+            # Where SIGCHLD is ignored, the kernel reaps.
+            with suppress(ChildProcessError):
+                os.waitpid(pid, 0)
     results: list[Result | None] = [None] * len(items)
     for worker, answer in enumerate(answers):
         try:
@@ -77,6 +69,30 @@ def map_forked(
             raise WorkerError(failure)
         results[worker::workers] = part
     return results
+
+
+def _start(
+    function: Callable[[Item], Result], items: Sequence[Item], finish: Callable[[], None]
+) -> tuple[int, IO[bytes]]:
+    """A worker, and the file that its answer comes through."""
+    reader, writer = os.pipe()
+    try:
+        pid = os.fork()
+    except OSError:
+        os.close(reader)
+        os.close(writer)
+        raise
+    if pid == 0:
+        # Never returns, whatever happens: two copies of a module must not go on.
+        try:
+            os.close(reader)
+            with os.fdopen(writer, "wb") as file:
+                file.write(_answer(function, items))
+            finish()
+        finally:
+            os._exit(0)
+    os.close(writer)
+    return pid, os.fdopen(reader, "rb")
 
 
 def _answer(function: Callable[[Item], Result], items: Sequence[Item]) -> bytes:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -115,7 +116,9 @@ class Readiness:
                     found.append(finding)
         except (RootlessError, OSError) as error:
             found.append(
-                HostFinding("not-checked", str(error), f"su -s /bin/sh {account.name} -c 'podman unshare true'")
+                HostFinding(
+                    "not-checked", str(error), f"su -s /bin/sh {shlex.quote(account.name)} -c 'podman unshare true'"
+                )
             )
         outcome.findings = by_severity(found)
         return outcome
@@ -145,7 +148,7 @@ class Readiness:
         except AgentError:
             raise
         except RootlessError as error:
-            yield HostFinding("runtime-dir-unusable", str(error), f"loginctl enable-linger {account.name}")
+            yield HostFinding("runtime-dir-unusable", str(error), f"loginctl enable-linger {shlex.quote(account.name)}")
         yield from check_lingering(account, run=host.run, var=host.var)
         yield from check_delegation(account, self._mounts, run=host.run, cgroup=self._cgroup)
         graph_root = agent.call("graph_root", etc=host.etc)

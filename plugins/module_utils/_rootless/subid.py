@@ -178,11 +178,11 @@ class SubidSource(ABC):
         """What results call it: "files" or "nss:SERVICE"."""
 
     @abstractmethod
-    def uid_ranges(self, account_name: str, uid: int) -> tuple[SubidRange, ...]:
-        """The subordinate UIDs of a user, sorted by start."""
+    def uid_ranges(self, account_name: str, uid: int | None) -> tuple[SubidRange, ...]:
+        """The subordinate UIDs of a user, sorted by start; without a UID those of the name alone."""
 
     @abstractmethod
-    def gid_ranges(self, account_name: str, uid: int) -> tuple[SubidRange, ...]:
+    def gid_ranges(self, account_name: str, uid: int | None) -> tuple[SubidRange, ...]:
         """The subordinate GIDs of a user, sorted by start; these too go by the user's name or UID."""
 
     @abstractmethod
@@ -208,10 +208,10 @@ class FileSubids(SubidSource):
     def source(self) -> str:
         return "files"
 
-    def uid_ranges(self, account_name: str, uid: int) -> tuple[SubidRange, ...]:
+    def uid_ranges(self, account_name: str, uid: int | None) -> tuple[SubidRange, ...]:
         return _owned(self._uids, account_name, uid)
 
-    def gid_ranges(self, account_name: str, uid: int) -> tuple[SubidRange, ...]:
+    def gid_ranges(self, account_name: str, uid: int | None) -> tuple[SubidRange, ...]:
         return _owned(self._gids, account_name, uid)
 
     def owners(self) -> tuple[str, ...]:
@@ -228,8 +228,8 @@ def _by_owner(ranges: Iterable[SubidRange]) -> dict[str, list[SubidRange]]:
     return index
 
 
-def _owned(index: dict[str, list[SubidRange]], account_name: str, uid: int) -> tuple[SubidRange, ...]:
-    owners = dict.fromkeys((account_name, str(uid)))
+def _owned(index: dict[str, list[SubidRange]], account_name: str, uid: int | None) -> tuple[SubidRange, ...]:
+    owners = dict.fromkeys((account_name, account_name if uid is None else str(uid)))
     owned = [range_ for owner in owners for range_ in index.get(owner, ())]
     return tuple(sorted(owned, key=lambda range_: (range_.start, range_.line)))
 
@@ -250,10 +250,10 @@ class NssSubids(SubidSource):
     def source(self) -> str:
         return f"nss:{self._service}"
 
-    def uid_ranges(self, account_name: str, uid: int) -> tuple[SubidRange, ...]:
+    def uid_ranges(self, account_name: str, uid: int | None) -> tuple[SubidRange, ...]:
         return self._lookup(account_name)
 
-    def gid_ranges(self, account_name: str, uid: int) -> tuple[SubidRange, ...]:
+    def gid_ranges(self, account_name: str, uid: int | None) -> tuple[SubidRange, ...]:
         return self._lookup(account_name, "-g")
 
     def owners(self) -> tuple[str, ...]:

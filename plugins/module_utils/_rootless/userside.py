@@ -272,7 +272,7 @@ class UserSide:
         )
 
     def graph_root(self, *, etc: str) -> dict[str, str | None]:
-        """Where Podman keeps this user's images, the device it lies on, and the user's file if one says so."""
+        """Where Podman keeps this user's images, the device it lies on, and the user's own file of settings."""
         path, own_file = find_graph_root(self._account, environment=self._environment, etc=etc)
         return {"path": path, "device": device_of(path), "own_file": own_file}
 

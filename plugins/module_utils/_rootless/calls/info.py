@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pwd
+from collections.abc import Sequence
 from typing import Any
 
 from ..accounts import Account
@@ -17,14 +18,11 @@ from ..kernel import Syscalls
 from ..namespaces import Namespaces, Options
 from ..nsfs_support import nsfs_handles
 from ..report import Report
-from ..subid import SubidRange
+from ..subid import SubidRange, SubidSource
 from ..subid_change import Accounts, find_overlaps, overlap_entry
 from .result import CallResult, failed_reports, failure_of, warnings_of_host, warnings_of_users
 from .system import open_kernel
-from .users import refuse_others, resolve, unresolved, users_of_interest, who_to_try_as
-
-# Of an owner who is nobody here.
-_NO_UID = -1
+from .users import refuse_others, resolve, unlisted, unresolved, users_of_interest, who_to_try_as
 
 
 def look(users: list[str] | None) -> CallResult:
@@ -46,7 +44,7 @@ def look(users: list[str] | None) -> CallResult:
         "available": _available(namespaces),
         "configured": [
             *(_configured(namespaces, account) for account in accounts if isinstance(account, Account)),
-            *(_configured(namespaces, owner) for owner in _without_account(namespaces, everybody)),
+            *(_of_strangers(namespaces.subids) if everybody and os.geteuid() == 0 else []),
         ],
         "overlaps": [overlap_entry(*found) for found in find_overlaps(Accounts(), etc=host.etc)],
         "namespaces": [{**report.as_dict(), **report.verdicts()} for report in reports],
@@ -70,23 +68,36 @@ def _available(namespaces: Namespaces) -> dict[str, Any]:
     }
 
 
-def _without_account(namespaces: Namespaces, everybody: bool) -> list[Account]:
-    """Owners of ranges who are no users of the host, such as `containers`; for root that looks at everybody."""
-    if not everybody or os.geteuid() != 0:
-        return []
-    entries = pwd.getpwall()
-    known = {entry.pw_name for entry in entries} | {str(entry.pw_uid) for entry in entries}
-    owners = [owner for owner in namespaces.subids.owners() if owner not in known]
-    uids = [parse_decimal(owner) for owner in owners]
-    return [Account(owner, _NO_UID if uid is None else uid, _NO_UID, "/") for owner, uid in zip(owners, uids)]
-
-
 def _configured(namespaces: Namespaces, account: Account) -> dict[str, Any]:
     uid_ranges, gid_ranges = namespaces.configured(account)
+    return _entry(account.name, account.uid, namespaces.subids, uid_ranges, gid_ranges)
+
+
+def _of_strangers(subids: SubidSource) -> list[dict[str, Any]]:
+    """What owners have who are no users with a namespace, such as `containers` and root."""
+    listed = pwd.getpwall()
+    users = {name for entry in listed if entry.pw_uid for name in (entry.pw_name, str(entry.pw_uid))}
+    users.update(unlisted(subids.owners(), listed))
+    uids = {entry.pw_name: entry.pw_uid for entry in listed}
+    found = []
+    for owner in subids.owners():
+        if owner not in users:
+            uid = uids.get(owner, parse_decimal(owner))
+            found.append(_entry(owner, uid, subids, subids.uid_ranges(owner, uid), subids.gid_ranges(owner, uid)))
+    return found
+
+
+def _entry(
+    user: str,
+    uid: int | None,
+    subids: SubidSource,
+    uid_ranges: Sequence[SubidRange],
+    gid_ranges: Sequence[SubidRange],
+) -> dict[str, Any]:
     return {
-        "user": account.name,
-        "uid": None if account.uid == _NO_UID else account.uid,
-        "source": namespaces.subids.source,
+        "user": user,
+        "uid": uid,
+        "source": subids.source,
         "uid_ranges": [_range(range_) for range_ in uid_ranges],
         "gid_ranges": [_range(range_) for range_ in gid_ranges],
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TypeVar
 
 from ..accounts import Account, AccountError, find_account
@@ -59,9 +60,10 @@ def users_of_interest(owners: Iterable[str], host: Host, available: IdMaps) -> l
     # Ranges may belong to owners without an account, such as "containers": those have no namespace.
     named = set(owners)
     here = IdMap(available.uid_map)
-    uids = {
+    entries = pwd.getpwall()
+    uids = {account.uid for account in unlisted(named, entries).values() if here.to_parent(account.uid) is not None} | {
         entry.pw_uid
-        for entry in pwd.getpwall()
+        for entry in entries
         if entry.pw_uid != 0
         # In a user namespace, users that are not mapped there do not exist for it.
         and here.to_parent(entry.pw_uid) is not None
@@ -72,6 +74,17 @@ def users_of_interest(owners: Iterable[str], host: Host, available: IdMaps) -> l
         )
     }
     return [str(uid) for uid in sorted(uids)]
+
+
+def unlisted(owners: Iterable[str], listed: Iterable[pwd.struct_passwd]) -> dict[str, Account]:
+    """The owners that are users all the same: directories need not enumerate theirs."""
+    known = {name for entry in listed for name in (entry.pw_name, str(entry.pw_uid))}
+    found = {}
+    for owner in owners:
+        if owner not in known:
+            with suppress(AccountError):
+                found[owner] = find_account(owner)
+    return found
 
 
 def users_with_leftovers(owners: Iterable[int], host: Host) -> list[str]:

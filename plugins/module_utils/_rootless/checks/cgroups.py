@@ -20,8 +20,9 @@ def check_cgroups(mounts: Sequence[Mount], cgroup: str) -> Iterator[HostFinding]
     """What holds for all: the file system mounted on `cgroup`, and its controllers."""
     mount = mount_at(mounts, cgroup)
     arguments = "systemd.unified_cgroup_hierarchy=1 cgroup_enable=memory"
+    grub = "/etc/default/grub.d"
     unify = (
-        f"echo 'GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX {arguments}\"' > /etc/default/grub.d/cgroup2.cfg && "
+        f"mkdir -p {grub} && echo 'GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX {arguments}\"' > {grub}/cgroup2.cfg && "
         f"update-grub && reboot  # Debian, Ubuntu; elsewhere: grubby --update-kernel=ALL --args='{arguments}' && reboot"
     )
     if mount is None:

@@ -78,12 +78,12 @@ def why_refused(proc: str, number: int, said: str) -> HostFinding:
             "podman run --security-opt seccomp=unconfined ...  # or the like, where this container is started",
         )
     if number in (errno.ENOSPC, errno.EUSERS):
-        limits = {name: _sysctl(proc, name) or 0 for name in ("user.max_user_namespaces", "user.max_mnt_namespaces")}
-        told = ", ".join(f"{name} = {limit}" for name, limit in limits.items())
-        name, limit = min(limits.items(), key=lambda item: item[1])
-        return HostFinding(
-            "userns-refused", f"{found}: the user's limit is used up; {told}", _set(name, max(2 * limit, _MANY))
-        )
+        # Either may be used up: containers take a mount namespace each, but few a user namespace.
+        found_limits = [(name, _sysctl(proc, name)) for name in ("user.max_user_namespaces", "user.max_mnt_namespaces")]
+        limits = [(name, limit) for name, limit in found_limits if limit is not None]
+        told = ", ".join(f"{name} = {limit}" for name, limit in limits)
+        fix = " && ".join(_set(name, max(2 * limit, _MANY)) for name, limit in limits)
+        return HostFinding("userns-refused", f"{found}: the user's limit is used up; {told}", fix)
     return HostFinding(
         "userns-refused", found, "dmesg | tail  # security modules tell there, or in the audit log, what they refuse"
     )

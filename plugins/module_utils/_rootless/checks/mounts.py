@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -19,15 +20,7 @@ _REMOTE = frozenset(
     | {f"fuse.{name}" for name in ("beegfs", "ceph", "cvmfs2", "glusterfs", "juicefs", "s3fs", "sshfs")}
 )
 
-_STORAGE_CONF = "/etc/containers/storage.conf"
 _LOCAL = "/var/lib/rootless-containers"
-# Without a file root's Podman has these by itself; with one it wants to be told.
-_ROOTFUL = (
-    "[storage]",
-    'driver = "overlay"',
-    'runroot = "/run/containers/storage"',
-    'graphroot = "/var/lib/containers/storage"',
-)
 
 
 def check_propagation(mounts: list[Mount]) -> Iterator[HostFinding]:
@@ -44,17 +37,15 @@ def check_graph_root(account: Account, mounts: list[Mount], found: Mapping[str, 
         yield HostFinding("graph-root-remote", said, _move(account, found["own_file"]))
 
 
-def _move(account: Account, own_file: str | None) -> str:
-    """To a local directory that root makes: for all users in the host's file, which goes behind the user's own."""
-    # $UID is Podman's.
-    setting = f'rootless_storage_path = "{_LOCAL}/$UID"'
-    steps = [
-        f"install -d -m 711 {_LOCAL}",
-        f"install -d -m 700 -o {account.uid} -g {account.gid} {_LOCAL}/{account.uid}",
-        f"{{ test -e {_STORAGE_CONF} || printf '%s\\n' {shlex.join(_ROOTFUL)} > {_STORAGE_CONF}; }}",
-        f"sed -i -e '/^ *rootless_storage_path/d' -e '/^\\[storage\\]/a {setting}' {_STORAGE_CONF}",
-    ]
-    if own_file is not None:
-        # As the user: root follows nothing that a user's file names.
-        steps.append(f"runuser -u {account.name} -- sed -i '/^ *graphroot/d' {shlex.quote(own_file)}")
-    return " && ".join(steps)
+def _move(account: Account, own_file: str) -> str:
+    """To a local directory that root makes, by the user's own file, which nobody but the user touches."""
+    graph_root, file = f"{_LOCAL}/{account.uid}", shlex.quote(own_file)
+    as_user = (
+        f"mkdir -p {shlex.quote(os.path.dirname(own_file))} && touch {file} && "
+        f"{{ grep -q '^\\[storage\\]' {file} || printf '%s\\n' '[storage]' 'driver = \"overlay\"' >> {file}; }} && "
+        f"sed -i -e '/^[[:space:]]*graphroot[[:space:]]*=/d' -e '/^\\[storage\\]/a graphroot = \"{graph_root}\"' {file}"
+    )
+    return (
+        f"install -d -m 711 {_LOCAL} && install -d -m 700 -o {account.uid} -g {account.gid} {graph_root} && "
+        f"runuser -u {shlex.quote(account.name)} -- sh -c {shlex.quote(as_user)}"
+    )

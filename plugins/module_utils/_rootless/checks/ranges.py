@@ -19,6 +19,9 @@ from .catalogue import ORDINARY_COUNT, HostFinding
 
 FILES = "files"
 
+# What a terminal shows as it is.
+_PLAIN = re.compile(r"[ -~]+")
+
 
 class RangeChecker:
     """Checks users against what was read once for all of them."""
@@ -118,20 +121,23 @@ class RangeChecker:
             check_ranges(ranges, own_id=own_id, kind=kind)
         except SubidError as error:
             superfluous = _superfluous(ranges)
-            yield HostFinding(
-                "ranges-unusable", str(error), f"{self._remove(superfluous)}  # then: {self._give(account.name)}"
-            )
+            again = sum(_text(range_) == _text(superfluous) for range_ in ranges) > 1
+            fix = f"{self._remove(superfluous, keep_first=again)}  # then: {self._give(account.name)}"
+            yield HostFinding("ranges-unusable", str(error), fix)
 
     def _give(self, owner: str, *options: str) -> str:
         if self._source != FILES:
-            return f"getsubids {owner}  # of {self._service()}: it has to give {owner} {ORDINARY_COUNT} IDs or more"
-        arguments = shlex.quote(" ".join([f"owners={owner}", *options])) if options else f"owners={owner}"
+            name = shlex.quote(owner)
+            return f"getsubids {name}  # of {self._service()}: it has to give {name} {ORDINARY_COUNT} IDs or more"
+        arguments = shlex.quote(" ".join([f"owners={owner}", *options]))
         return f"ansible HOST -b -m userns.rootless.rootless_subid -a {arguments}"
 
-    def _remove(self, range_: SubidRange) -> str:
+    def _remove(self, range_: SubidRange, *, keep_first: bool = False) -> str:
         if range_.line is None:
-            return f"getsubids {range_.owner}  # of {self._service()}: take it away there"
-        return _drop(f"{range_.owner}:{range_.start}:{range_.count}", range_.source)
+            return f"getsubids {shlex.quote(range_.owner)}  # of {self._service()}: take it away there"
+        if not _PLAIN.fullmatch(range_.owner):
+            return _show(range_.source, range_.line)
+        return _drop(_text(range_), range_.source, keep_first=keep_first)
 
     def _service(self) -> str:
         return f"service {self._source.partition(':')[2]}, which subid: in /etc/nsswitch.conf names"
@@ -153,13 +159,22 @@ def _superfluous(ranges: Sequence[SubidRange]) -> SubidRange:
     return max(ranges, key=lambda range_: range_.count)
 
 
+def _text(range_: SubidRange) -> str:
+    return f"{range_.owner}:{range_.start}:{range_.count}"
+
+
 def _remove_bad(problem: SubidProblem) -> str:
-    if re.fullmatch(r"[ -~]+", problem.raw):
+    if _PLAIN.fullmatch(problem.raw):
         return f"{_drop(problem.raw, problem.source)}  # then give a new range, if none is left"
-    return f"sed -n {problem.line}l {problem.source}  # shows the line: correct or remove it by hand"
+    return _show(problem.source, problem.line)
 
 
-def _drop(line: str, source: str) -> str:
+def _show(source: str, line: int) -> str:
+    return f"sed -n {line}l {source}  # shows the line: correct or remove it by hand"
+
+
+def _drop(line: str, source: str, *, keep_first: bool = False) -> str:
     """A command that removes a line by what stands in it: its number is another one once a line before it is gone."""
     pattern = re.sub(r"[][\\/.*^$]", lambda match: f"\\{match[0]}", line)
-    return f"sed -i --follow-symlinks {shlex.quote(f'/^{pattern}$/d')} {source}"
+    script = f"0,/^{pattern}$/!{{/^{pattern}$/d}}" if keep_first else f"/^{pattern}$/d"
+    return f"sed -i --follow-symlinks {shlex.quote(script)} {source}"

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -16,7 +17,7 @@ from .catalogue import HostFinding
 def check_runtime_dir(account: Account, found: Mapping[str, Any], *, run: str) -> Iterator[HostFinding]:
     """`found` is what the user's child answered to `inspect`."""
     if found["warning"] and not found["state_dir"].startswith(f"{run}/user/"):
-        yield HostFinding("runtime-dir-missing", found["warning"], f"loginctl enable-linger {account.name}")
+        yield HostFinding("runtime-dir-missing", found["warning"], _linger(account))
 
 
 def check_lingering(account: Account, *, run: str, var: str) -> Iterator[HostFinding]:
@@ -24,4 +25,8 @@ def check_lingering(account: Account, *, run: str, var: str) -> Iterator[HostFin
     mark = f"{var}/lib/systemd/linger/{account.name}"
     managed = all(os.path.isdir(f"{run}/systemd/{name}") for name in ("system", "users"))
     if managed and not os.path.exists(mark):
-        yield HostFinding("no-lingering", f"{mark} does not exist", f"loginctl enable-linger {account.name}")
+        yield HostFinding("no-lingering", f"{mark} does not exist", _linger(account))
+
+
+def _linger(account: Account) -> str:
+    return f"loginctl enable-linger {shlex.quote(account.name)}"

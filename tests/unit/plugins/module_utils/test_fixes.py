@@ -76,6 +76,7 @@ def test_only_one_of_two_owners_loses_what_they_share(tmp_path: Path) -> None:
     [
         (["1000:900:65536"], "range-contains-own-id", []),
         (["alice:100000:65536", "alice:110000:65536"], "ranges-unusable", ["alice:100000:65536"]),
+        (["alice:100000:65536", "alice:100000:65536"], "ranges-unusable", ["alice:100000:65536"]),
         (["alice:1001:65536"], "range-contains-account", []),
     ],
 )
