@@ -83,7 +83,10 @@ def unlisted(owners: Iterable[str], listed: Iterable[pwd.struct_passwd]) -> dict
     for owner in owners:
         if owner not in known:
             with suppress(AccountError):
-                found[owner] = find_account(owner)
+                account = find_account(owner)
+                # "042" is nobody's UID in these files.
+                if owner in (account.name, str(account.uid)):
+                    found[owner] = account
     return found
 
 
