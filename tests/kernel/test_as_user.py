@@ -117,6 +117,16 @@ def test_none_is_left_after_a_call_about_many(make_user: Callable[..., Any]) -> 
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, cpus
 
 
+def test_after_a_call_about_many_one_is_one(births: Births) -> None:
+    for _child in range(20):
+        bear_and_reap(births)
+    births.close()
+    pid, channel = births.bear(b"[]")
+    assert children_of(os.getpid()) == [str(pid)]
+    channel.close()
+    births.reap(pid)
+
+
 def test_a_waiting_child_that_was_killed_is_replaced(births: Births) -> None:
     for _child in range(10):
         bear_and_reap(births)

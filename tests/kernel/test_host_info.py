@@ -308,6 +308,17 @@ def test_what_users_write_into_their_files_does_not_hang_anybody(look: Look, use
         assert look(user, as_user=user, env={"CONTAINERS_STORAGE_CONF": str(path)})["ok"]
 
 
+@pytest.mark.alone
+def test_more_ranges_than_a_map_can_hold_hide_nothing_else(look: Look, user: Any) -> None:
+    lines = "".join(f"{user.name}:{3_000_000_000 + 1000 * number}:500\\n" for number in range(400))
+    user.runtime_dir.rmdir()
+    found = look(user, with_file("/etc/subuid", lines))
+    assert not found["ok"]
+    assert {"ranges-unusable", "runtime-dir-missing"} <= set(found["codes"])
+    assert found["all"]["ranges-unusable"]["fix"].endswith(f"-a 'owners={user.name} exclusive=true'")
+    assert "not-checked" not in found["codes"]
+
+
 def test_ranges_that_the_outer_namespace_does_not_hold(look: Look, user: Any, in_userns: Any) -> None:
     """As in an unprivileged container."""
     found = look(user, prefix=in_userns("0 0 65536", "true"))

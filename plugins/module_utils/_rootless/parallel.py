@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -19,6 +20,8 @@ Result = TypeVar("Result")
 # Below this many items a further process costs more than it saves.
 _ITEMS_PER_WORKER = 4
 _MAX_WORKERS = 16
+# Seconds in which an interrupted worker closes what it has open.
+_PATIENCE = 3.0
 
 
 class WorkerError(RuntimeError):
@@ -51,13 +54,14 @@ def map_forked(
             file.close()
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGINT)
+        for pid, _file in running:
+            _end(pid)
         raise
-    finally:
-        for pid, file in running:
-            file.close()
-            # Where SIGCHLD is ignored, the kernel reaps.
-            with suppress(ChildProcessError):
-                os.waitpid(pid, 0)
+    for pid, file in running:
+        file.close()
+        # Where SIGCHLD is ignored, the kernel reaps.
+        with suppress(ChildProcessError):
+            os.waitpid(pid, 0)
     results: list[Result | None] = [None] * len(items)
     for worker, answer in enumerate(answers):
         try:
@@ -85,6 +89,8 @@ def _start(
     if pid == 0:
         # Never returns, whatever happens: two copies of a module must not go on.
         try:
+            # By which the parent ends it, also where a shell has started that one to ignore it.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             os.close(reader)
             with os.fdopen(writer, "wb") as file:
                 file.write(_answer(function, items))
@@ -93,6 +99,18 @@ def _start(
             os._exit(0)
     os.close(writer)
     return pid, os.fdopen(reader, "rb")
+
+
+def _end(pid: int) -> None:
+    """Wait for an interrupted worker; one that was not listening yet is interrupted again."""
+    with suppress(ChildProcessError, ProcessLookupError):
+        while True:
+            deadline = time.monotonic() + _PATIENCE
+            while time.monotonic() < deadline:
+                if os.waitpid(pid, os.WNOHANG)[0]:
+                    return
+                time.sleep(0.01)
+            os.kill(pid, signal.SIGINT)
 
 
 def _answer(function: Callable[[Item], Result], items: Sequence[Item]) -> bytes:

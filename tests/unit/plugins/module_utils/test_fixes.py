@@ -5,15 +5,22 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import pwd
+import struct
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.accounts import Account
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.calls.users import unlisted
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.checks.catalogue import HostFinding
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.checks.kernel_gates import why_refused
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.checks.podman import check_libsubid
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.checks.ranges import RangeChecker
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.map_writer import why_powerless
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.subid import SubidRange, parse_subid
 
 ALICE, BOB = Account("alice", 1000, 1000, "/"), Account("bob", 1001, 1001, "/")
@@ -137,3 +144,51 @@ def test_what_an_odd_podman_says_of_libsubid(tmp_path: Path, content: bytes, tol
     podman.write_bytes(content)
     podman.chmod(0o755)
     assert len(list(check_libsubid("nss:sss", path=str(tmp_path)))) == told
+
+
+def test_both_limits_rise_where_one_is_used_up(tmp_path: Path) -> None:
+    """Which of the two it was nobody can tell from the kernel's answer."""
+    limits = tmp_path / "sys/user"
+    limits.mkdir(parents=True)
+    (limits / "max_user_namespaces").write_text("20000\n")
+    (limits / "max_mnt_namespaces").write_text("20\n")
+    fix = why_refused(str(tmp_path), errno.ENOSPC, "No space left on device").fix
+    assert "sysctl -w user.max_user_namespaces=40000 " in fix
+    assert "sysctl -w user.max_mnt_namespaces=15000 " in fix
+
+
+@pytest.mark.parametrize(
+    ("tool", "flags", "permitted", "powerless"),
+    [
+        ("newuidmap", 0x02000001, 1 << 7, False),
+        ("newgidmap", 0x02000001, 1 << 6, False),
+        ("newgidmap", 0x02000001, 1 << 7, True),
+        ("newuidmap", 0x02000001, 1 << 13, True),
+        ("newuidmap", 0x02000000, 1 << 7, True),
+    ],
+)
+def test_only_the_right_capability_gives_a_map_tool_power(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool: str, flags: int, permitted: int, powerless: bool
+) -> None:
+    (tmp_path / tool).touch(mode=0o755)
+    attribute = struct.pack("<IIIII", flags, permitted, 0, 0, 0)
+    monkeypatch.setattr(os, "getxattr", lambda _path, _name: attribute)
+    assert (why_powerless(str(tmp_path / tool)) is not None) is powerless
+
+
+def test_users_whom_a_directory_does_not_list_are_found() -> None:
+    nobody = pwd.getpwnam("nobody")
+    assert {owner: found.uid for owner, found in unlisted(["nobody", "containers"], []).items()} == {
+        "nobody": nobody.pw_uid
+    }
+    assert unlisted([f"0{nobody.pw_uid}", "root", "0"], []) == {}
+    assert unlisted(["nobody", str(nobody.pw_uid)], [nobody]) == {}
+
+
+def test_names_reach_the_shell_as_they_are() -> None:
+    account = Account("DOM\\alice", 1000, 1000, "/")
+    for finding in RangeChecker([], [], []).check(account, [], []):
+        words = subprocess.run(
+            ["sh", "-c", f"printf '%s\\n' {finding.fix}"], capture_output=True, text=True, check=True
+        )
+        assert words.stdout.splitlines()[-1] == "owners=DOM\\alice"

@@ -3,8 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import time
+from pathlib import Path
 
 import pytest
 
@@ -41,3 +44,41 @@ def test_what_nobody_expected_is_not_swallowed() -> None:
 
     with pytest.raises((WorkerError, ZeroDivisionError), match="zero"):
         map_forked(work, range(40))
+
+
+def test_a_fork_that_fails_ends_those_before_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing goes on behind the back of a call that has failed."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1})
+    fork, forked = os.fork, []
+
+    def once() -> int:
+        if forked:
+            raise BlockingIOError(errno.EAGAIN, "no more processes")
+        forked.append(1)
+        return fork()
+
+    def slowly(number: int) -> None:
+        time.sleep(0.5)
+        (tmp_path / str(number)).touch()
+
+    monkeypatch.setattr(os, "fork", once)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(BlockingIOError):
+        map_forked(slowly, range(40))
+    done = len(list(tmp_path.iterdir()))
+    time.sleep(1)
+    assert len(list(tmp_path.iterdir())) == done < 20
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_where_nobody_waits_for_children_work_is_done_all_the_same() -> None:
+    was = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        assert map_forked(str, range(40)) == [str(number) for number in range(40)]
+    finally:
+        signal.signal(signal.SIGCHLD, was)
+
+
+def test_each_process_that_worked_finishes(tmp_path: Path) -> None:
+    pids = map_forked(lambda _item: os.getpid(), range(40), finish=lambda: (tmp_path / str(os.getpid())).touch())
+    assert {entry.name for entry in tmp_path.iterdir()} == {str(pid) for pid in pids}
