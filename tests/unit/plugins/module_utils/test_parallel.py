@@ -80,5 +80,11 @@ def test_where_nobody_waits_for_children_work_is_done_all_the_same() -> None:
 
 
 def test_each_process_that_worked_finishes(tmp_path: Path) -> None:
-    pids = map_forked(lambda _item: os.getpid(), range(40), finish=lambda: (tmp_path / str(os.getpid())).touch())
+    def finish() -> None:
+        (tmp_path / str(os.getpid())).touch()
+
+    def work(_number: int) -> int:
+        return os.getpid()
+
+    pids = map_forked(work, range(40), finish=finish)
     assert {entry.name for entry in tmp_path.iterdir()} == {str(pid) for pid in pids}
