@@ -27,6 +27,7 @@ from .idmap import (
 )
 
 __all__ = [
+    "FILES",
     "FileSubids",
     "NssSubids",
     "SubidError",
@@ -40,6 +41,9 @@ __all__ = [
     "read_subid_file",
     "user_map",
 ]
+
+# The source of ranges that are in /etc/subuid and /etc/subgid.
+FILES = "files"
 
 _MAX_FILE_BYTES = 64 * 1024 * 1024
 _GETSUBIDS_ENV = {"LC_ALL": "C", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
@@ -175,7 +179,7 @@ class SubidSource(ABC):
     @property
     @abstractmethod
     def source(self) -> str:
-        """What results call it: "files" or "nss:SERVICE"."""
+        """What results call it: `FILES` or "nss:SERVICE"."""
 
     @abstractmethod
     def uid_ranges(self, account_name: str, uid: int | None) -> tuple[SubidRange, ...]:
@@ -206,7 +210,7 @@ class FileSubids(SubidSource):
 
     @property
     def source(self) -> str:
-        return "files"
+        return FILES
 
     def uid_ranges(self, account_name: str, uid: int | None) -> tuple[SubidRange, ...]:
         return _owned(self._uids, account_name, uid)

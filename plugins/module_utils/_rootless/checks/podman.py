@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 
 from ..namespaces import NO_PAUSE_VARIABLE
 from ..nsfs_support import USER
+from ..subid import FILES
 from .catalogue import HostFinding
 
 _SETTING = re.compile(rf"^\s*(?:export\s+)?{NO_PAUSE_VARIABLE}=[\"']?([^\s\"'#]+)", re.MULTILINE)
@@ -20,9 +21,9 @@ _MAX_SETTINGS = 1024 * 1024
 
 
 def check_libsubid(source: str, *, path: str) -> Iterator[HostFinding]:
-    """`source` of the ranges is `files`, or `nss:SERVICE`: that one Podman must be built to ask."""
+    """`source` of the ranges is `FILES`, or `nss:SERVICE`: that one Podman must be built to ask."""
     program = shutil.which("podman", path=path)
-    if source == "files" or program is None or _mentions_libsubid(program):
+    if source == FILES or program is None or _mentions_libsubid(program):
         return
     yield HostFinding(
         "podman-without-libsubid",

@@ -14,10 +14,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 from ..accounts import Account
-from ..subid import SubidError, SubidProblem, SubidRange, check_ranges
+from ..subid import FILES, SubidError, SubidProblem, SubidRange, check_ranges
 from .catalogue import ORDINARY_COUNT, HostFinding
-
-FILES = "files"
 
 # What a terminal shows as it is.
 _PLAIN = re.compile(r"[ -~]+")
@@ -37,7 +35,7 @@ class RangeChecker:
     ) -> None:
         """`overlaps` between owners, with their kind; malformed lines; UIDs and GIDs of the host with their names.
 
-        `source` of the users' ranges is `files`, or `nss:SERVICE`.
+        `source` of the users' ranges is `FILES`, or `nss:SERVICE`.
         """
         self._overlaps: dict[str, list[tuple[SubidRange, SubidRange]]] = defaultdict(list)
         for _kind, one, other in overlaps:
