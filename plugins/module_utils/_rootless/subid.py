@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -249,6 +250,9 @@ class NssSubids(SubidSource):
         self._service = service
         self._getsubids = getsubids
         self._timeout_seconds = timeout_seconds
+        # Where it is ignored, as a process may inherit it, the kernel reaps, and every exit status is taken for 0.
+        if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
     @property
     def source(self) -> str:
@@ -312,7 +316,7 @@ def open_subids(*, etc: str = "/etc", getsubids: str | None = None) -> SubidSour
     `getsubids` is the path of that tool. Raises SubidError where a file cannot be read.
     """
     service = _nss_service(_read_text(Path(etc) / "nsswitch.conf"))
-    if service == "files":
+    if service == FILES:
         return FileSubids(etc)
     return NssSubids(service=service, getsubids=getsubids or "getsubids")
 
@@ -324,7 +328,7 @@ def _nss_service(nsswitch: str) -> str:
         # libsubid knows neither case nor a second service, and passes over a line that names none.
         if colon and database.lower() == "subid" and words:
             return words[0]
-    return "files"
+    return FILES
 
 
 def check_ranges(ranges: Sequence[SubidRange], *, own_id: int, kind: str) -> None:

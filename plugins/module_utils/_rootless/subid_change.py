@@ -16,7 +16,7 @@ from typing import Any
 from .allocation import Taken
 from .idmap import MAX_ID
 from .login_defs import KINDS, read_policy
-from .subid import SubidError, SubidProblem, SubidRange, open_subids
+from .subid import FILES, SubidError, SubidProblem, SubidRange, open_subids
 from .subid_edit import accounts_locked, locked, replace_file
 from .subid_plan import FilePlan, Owner, OwnerOutcome, SubidText, Wish, plan_absent, plan_present
 
@@ -122,7 +122,7 @@ class SubidChange:
     ) -> None:
         """Raises `SubidError` where another source than the files rules."""
         source = open_subids(etc=etc)
-        if source.source != "files":
+        if source.source != FILES:
             raise SubidError(
                 f"{etc}/nsswitch.conf gives subordinate IDs to {source.source.partition(':')[2]!r}: what is written to "
                 f"{etc}/subuid and {etc}/subgid would be read by nobody. Manage the ranges there, or set subid: files"
@@ -212,7 +212,7 @@ Outcomes = dict[str, KindOutcome]
 
 def find_overlaps(accounts: Accounts, *, etc: str = "/etc") -> list[tuple[str, SubidRange, SubidRange]]:
     """Ranges of different owners that share IDs, as `(kind, one, other)`; none where the files do not rule."""
-    if open_subids(etc=etc).source != "files":
+    if open_subids(etc=etc).source != FILES:
         return []
     found = []
     for kind in KINDS:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -198,6 +199,16 @@ def test_nss_failures(tmp_path: Path, body: str, message: str) -> None:
     tool = write_tool(tmp_path / "getsubids", body)
     with pytest.raises(SubidError, match=f"NSS service sss, but .*{message}"):
         NssSubids(service="sss", getsubids=tool).gid_ranges("alice", 1000)
+
+
+def test_nss_failures_where_nobody_waits_for_children(tmp_path: Path) -> None:
+    tool = write_tool(tmp_path / "getsubids", "exit 127")
+    was = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        with pytest.raises(SubidError, match="ended with status 127"):
+            NssSubids(service="sss", getsubids=tool).uid_ranges("alice", 1000)
+    finally:
+        signal.signal(signal.SIGCHLD, was)
 
 
 def test_nss_tool_missing(tmp_path: Path) -> None:
