@@ -173,15 +173,22 @@ class BecomeModule(BecomeBase):  # type: ignore[misc]
         return f"{python} -I -S -c {shlex.quote(source)} {self._build_success_command(cmd, shell)}"
 
     def _sudo(self) -> list[str]:
-        flags = shlex.split(self.get_option("become_flags") or "")
+        flags = self._words("become_flags")
         if self.get_option("become_pass"):
             self.prompt = f"[sudo via ansible, key={self._id}] password:"
             flags = [flag for flag in map(_interactive, flags) if flag] + ["-p", self.prompt]
-        return [*shlex.split(self.get_option("become_exe")), *flags]
+        return [*self._words("become_exe"), *flags]
+
+    def _words(self, option: str) -> list[str]:
+        value = self.get_option(option) or ""
+        try:
+            return shlex.split(value)
+        except ValueError as error:
+            raise AnsibleError(f"{option} of become_method userns.rootless.rootless_ns, {value!r}: {error}") from error
 
 
 def _interactive(flag: str) -> str:
-    """An option of sudo without the wish not to be asked for a password."""
+    """An option of sudo, or several that take no argument, without the wish not to be asked for a password."""
     if flag in ("-n", "--non-interactive"):
         return ""
-    return flag if flag.startswith("--") else re.sub(r"^(-\w*)n", r"\1", flag)
+    return flag if flag.startswith("--") else re.sub(r"^(-[ABEHKNPSVbeiklsv]*)n", r"\1", flag)

@@ -315,7 +315,7 @@ def test_more_ranges_than_a_map_can_hold_hide_nothing_else(look: Look, user: Any
     found = look(user, with_file("/etc/subuid", lines))
     assert not found["ok"]
     assert {"ranges-unusable", "runtime-dir-missing"} <= set(found["codes"])
-    assert found["all"]["ranges-unusable"]["fix"].endswith(f"-a 'owners={user.name} exclusive=true'")
+    assert found["all"]["ranges-unusable"]["fix"].endswith(f"-a 'owners={user.name} count=65536 exclusive=true'")
     assert "not-checked" not in found["codes"]
 
 

@@ -12,8 +12,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 from .._rootless.errors import RootlessError
 from .._rootless.login_defs import KINDS, read_policy
-from .._rootless.subid import SubidError
-from .._rootless.subid_change import Accounts, KindOutcome, OverlapError, SubidChange, overlap_entry
+from .._rootless.subid import SubidError, printable
+from .._rootless.subid_change import Accounts, HalfDoneError, KindOutcome, OverlapError, SubidChange, overlap_entry
 from .._rootless.subid_plan import Owner, Wish
 
 ARGUMENT_SPEC: dict[str, Any] = {
@@ -70,7 +70,10 @@ def run(module: AnsibleModule) -> None:
         told = [overlap_entry(kind, *pair) for kind, outcome in error.found.items() for pair in outcome.overlaps]
         module.fail_json(msg=f"{error}; nothing was changed (on_overlap: fail)", overlaps=told, owners=[])
     except (RootlessError, OSError) as error:
-        module.fail_json(msg=str(error), exception=error)
+        result: dict[str, Any] = {"changed": isinstance(error, HalfDoneError), "owners": [], "overlaps": []}
+        if backups:
+            result["backup_files"] = backups
+        module.fail_json(msg=str(error), exception=error, **result)
     _finish(module, asked, owners, refused, found, backups)
 
 
@@ -132,8 +135,8 @@ def _finish(
             {
                 "before_header": outcome.path,
                 "after_header": outcome.path,
-                "before": _printable(outcome.before),
-                "after": _printable(outcome.after),
+                "before": printable(outcome.before),
+                "after": printable(outcome.after),
             }
             for outcome in found.values()
             if outcome.changed
@@ -173,7 +176,3 @@ def _entry(owner: Owner, index: int | None, found: dict[str, KindOutcome]) -> di
 
 def _ranges(ranges: list[tuple[int, int]]) -> list[dict[str, int]]:
     return [{"start": start, "count": count} for start, count in ranges]
-
-
-def _printable(text: str) -> str:
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 
 from .errors import RootlessError
@@ -36,11 +36,17 @@ class Taken:
             return self._starts[index], self._ends[index]
         return None
 
+    def total(self) -> int:
+        """How many IDs are taken."""
+        return sum(self._ends) - sum(self._starts)
+
     def add(self, start: int, end: int) -> None:
-        """Take an interval that is free."""
-        index = bisect_right(self._ends, start)
-        self._starts.insert(index, start)
-        self._ends.insert(index, end)
+        """Take an interval, whatever of it is taken already."""
+        first, last = bisect_left(self._ends, start), bisect_right(self._starts, end)
+        if first < last:
+            start, end = min(start, self._starts[first]), max(end, self._ends[last - 1])
+        self._starts[first:last] = [start]
+        self._ends[first:last] = [end]
 
 
 class Allocator:
@@ -54,8 +60,7 @@ class Allocator:
 
     def reserve(self, start: int, end: int) -> None:
         """Do not give out what was taken otherwise."""
-        if self._taken.in_the_way(start, end) is None:
-            self._taken.add(start, end)
+        self._taken.add(start, end)
 
     def next(self, count: int) -> int:
         """Take the lowest free range of `count` IDs; its start.

@@ -26,8 +26,11 @@ def go_on(
     """Become the user through sudo where that is what is missing; else tell the error, and end."""
     try:
         if isinstance(error, OtherUserError) and sources:
-            uid = find_user(user).pw_uid
-            run_through_sudo(sudo, user=user, uid=uid, sources=sources, library=library, command=command)
+            # sudo would take a UID for a name.
+            entry = find_user(user)
+            run_through_sudo(
+                sudo, user=entry.pw_name, uid=entry.pw_uid, sources=sources, library=library, command=command
+            )
     except (JoinError, OSError) as another:
         error = another
     if isinstance(error, (JoinError, OSError)):

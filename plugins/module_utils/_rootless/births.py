@@ -17,6 +17,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from .kernel import Syscalls
 
@@ -75,7 +76,9 @@ class Births:
         """End a child; one that does not even die, stuck in a file system of the user's, is left behind."""
         try:
             if os.waitpid(pid, os.WNOHANG)[0] == 0:
-                os.kill(pid, signal.SIGKILL)
+                # Without CAP_KILL not even root may, once it has become the user: then it is left behind as well.
+                with suppress(PermissionError):
+                    os.kill(pid, signal.SIGKILL)
             deadline = time.monotonic() + _EXIT_GRACE_SECONDS
             while os.waitpid(pid, os.WNOHANG)[0] == 0 and time.monotonic() < deadline:
                 time.sleep(0.001)

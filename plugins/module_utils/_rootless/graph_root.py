@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from .accounts import Account
 
 _MAX_SETTINGS = 1024 * 1024
+_PATH_MAX = 4096
 
 
 def find_graph_root(account: Account, *, environment: Mapping[str, str], etc: str) -> tuple[str, str]:
@@ -62,5 +63,7 @@ def _setting(path: str, name: str) -> str | None:
             content = file.read(_MAX_SETTINGS)
     except OSError:
         return None
-    match = re.search(rf"""^\s*{name}\s*=\s*(["'])(.*?)\1""", content, re.MULTILINE)
-    return match[2] if match and match[2] else None
+    match = re.search(rf"""^[ \t]*{name}\s*=\s*(["'])(.*?)\1""", content, re.MULTILINE)
+    value = match[2] if match else ""
+    # No path, whatever else it is.
+    return value if value and "\0" not in value and len(value) < _PATH_MAX else None

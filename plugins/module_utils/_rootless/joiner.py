@@ -36,7 +36,8 @@ _KEPT = ("LANG", "LANGUAGE", "TERM", "TZ", "COLUMNS", "LINES", "NO_COLOR")
 _CLONE_NEWNS = 0x00020000
 _CLONE_NEWUSER = 0x10000000
 # ioctl_ns(2)
-_GET_USERNS, _GET_PARENT, _GET_NSTYPE, _GET_OWNER_UID = 0xB701, 0xB702, 0xB703, 0xB704
+_NONE = 1 << 29 if os.uname().machine.startswith(("ppc", "mips", "sparc", "alpha")) else 0
+_GET_USERNS, _GET_PARENT, _GET_NSTYPE, _GET_OWNER_UID = (_NONE | number for number in range(0xB701, 0xB705))
 
 _PINS = "/run/rootless-ns"
 # One half of the file ns_handles, in bytes.

@@ -27,13 +27,15 @@ RENAME_NOREPLACE = 1
 FD_NSFS_ROOT = -10003
 MAX_HANDLE_SIZE = 128
 
-# ioctl_ns(2)
-NS_GET_USERNS = 0xB701
-NS_GET_PARENT = 0xB702
-NS_GET_NSTYPE = 0xB703
-NS_GET_OWNER_UID = 0xB704
-# Linux 6.18 for all kinds of namespaces.
-NS_GET_ID = 0x8008B70D
+# ioctl_ns(2). _IOC_NONE and _IOC_READ of asm-generic/ioctl.h, and of asm/ioctl.h where that is another.
+_OTHER_IOCTLS = os.uname().machine.startswith(("ppc", "mips", "sparc", "alpha"))
+_NONE, _READ = (1 << 29, 2 << 29) if _OTHER_IOCTLS else (0, 2 << 30)
+NS_GET_USERNS = _NONE | 0xB701
+NS_GET_PARENT = _NONE | 0xB702
+NS_GET_NSTYPE = _NONE | 0xB703
+NS_GET_OWNER_UID = _NONE | 0xB704
+# Linux 6.18 for all kinds of namespaces; the answer has eight bytes.
+NS_GET_ID = _READ | 8 << 16 | 0xB70D
 
 PR_SET_DUMPABLE = 4
 

@@ -39,6 +39,7 @@ __all__ = [
     "check_ranges",
     "open_subids",
     "parse_subid",
+    "printable",
     "read_subid_file",
     "user_map",
 ]
@@ -172,6 +173,11 @@ def _read_text(path: Path) -> str:
     if len(content) > _MAX_FILE_BYTES:
         raise SubidError(f"{path} is larger than {_MAX_FILE_BYTES} bytes; this cannot be right, look into it")
     return content.decode("utf-8", "surrogateescape")
+
+
+def printable(text: str) -> str:
+    """What is no UTF-8 replaced, since results are that."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 class SubidSource(ABC):

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .allocation import Taken
+from .errors import RootlessError
 from .idmap import MAX_ID
 from .login_defs import KINDS, read_policy
-from .subid import FILES, SubidError, SubidProblem, SubidRange, open_subids
+from .subid import FILES, SubidError, SubidProblem, SubidRange, open_subids, printable
 from .subid_edit import accounts_locked, locked, replace_file
 from .subid_plan import FilePlan, Owner, OwnerOutcome, SubidText, Wish, plan_absent, plan_present
 
@@ -52,12 +53,18 @@ class OverlapError(SubidError):
         super().__init__(f"{len(pairs)} overlap(s) between owners, the first: {pairs[0][0]} and {pairs[0][1]}")
 
 
+class HalfDoneError(SubidError):
+    """One file was written, and another could not be."""
+
+
 class Accounts:
     """Names and UIDs of the host, read once."""
 
     def __init__(self) -> None:
         self._by_name = {entry.pw_name: entry.pw_uid for entry in reversed(pwd.getpwall())}
         self._by_uid = {uid: name for name, uid in self._by_name.items()}
+        # The primary groups of owners that are not listed.
+        self._other_gids: set[int] = set()
 
     def owner(self, asked: str, *, key: str) -> Owner:
         """The owner that a name or UID stands for; it need not have an account. Raises `SubidError`."""
@@ -80,13 +87,17 @@ class Accounts:
         try:
             entry = pwd.getpwnam(asked)
         except KeyError:
-            if not (asked.isascii() and asked.isdigit()):
+            # A UID has ten digits at most; Python takes no number of thousands.
+            if not (asked.isascii() and asked.isdigit()) or len(asked) > 20:
                 return None, None
             uid = int(asked)
             try:
-                return self._by_uid.get(uid) or pwd.getpwuid(uid).pw_name, uid
+                if uid in self._by_uid:
+                    return self._by_uid[uid], uid
+                entry = pwd.getpwuid(uid)
             except (KeyError, OverflowError):
                 return None, uid
+        self._other_gids.add(entry.pw_gid)
         return entry.pw_name, entry.pw_uid
 
     def aliases(self, owners: Iterable[Owner]) -> dict[str, str]:
@@ -104,6 +115,7 @@ class Accounts:
         else:
             yield from (entry.gr_gid for entry in grp.getgrall())
             yield from (entry.pw_gid for entry in pwd.getpwall())
+            yield from self._other_gids
 
 
 class SubidChange:
@@ -164,11 +176,7 @@ class SubidChange:
             for kind in sorted(self._kinds, key=KINDS.index):
                 locks.enter_context(locked(found[kind].path))
             found = self._plan_all(plan)
-            for outcome in found.values():
-                if outcome.changed:
-                    if backup is not None and os.path.exists(outcome.path):
-                        backup(outcome.path)
-                    replace_file(outcome.path, outcome.after.encode("utf-8", "surrogateescape"))
+            _write([outcome for outcome in found.values() if outcome.changed], backup)
         return found
 
     def _plan_all(self, plan: Callable[[str, SubidText], FilePlan]) -> Outcomes:
@@ -210,6 +218,20 @@ class SubidChange:
 Outcomes = dict[str, KindOutcome]
 
 
+def _write(outcomes: list[KindOutcome], backup: Callable[[str], None] | None) -> None:
+    written = ""
+    for outcome in outcomes:
+        try:
+            if backup is not None and os.path.exists(outcome.path):
+                backup(outcome.path)
+            replace_file(outcome.path, outcome.after.encode("utf-8", "surrogateescape"))
+        except RootlessError as error:
+            if written:
+                raise HalfDoneError(f"{error}; {written} was written before; mend that and run it again") from error
+            raise
+        written = outcome.path
+
+
 def find_overlaps(accounts: Accounts, *, etc: str = "/etc") -> list[tuple[str, SubidRange, SubidRange]]:
     """Ranges of different owners that share IDs, as `(kind, one, other)`; none where the files do not rule."""
     if open_subids(etc=etc).source != FILES:
@@ -226,10 +248,14 @@ def overlap_entry(kind: str, first: SubidRange, second: SubidRange) -> dict[str,
     """Two ranges of different owners that share IDs, as the modules return it."""
     return {
         "kind": kind,
-        "first": {"owner": first.owner, "start": first.start, "count": first.count, "line": first.line},
-        "second": {"owner": second.owner, "start": second.start, "count": second.count, "line": second.line},
+        "first": _side(first),
+        "second": _side(second),
         "msg": f"{first} and {second}",
     }
+
+
+def _side(range_: SubidRange) -> dict[str, Any]:
+    return {"owner": printable(range_.owner), "start": range_.start, "count": range_.count, "line": range_.line}
 
 
 def _read(path: str) -> str:

@@ -10,7 +10,7 @@ comment, so that it is not given to somebody else, who would own the files that 
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -82,17 +82,17 @@ class SubidText:
         self._by_owner: dict[str, list[SubidRange]] = {}
         for range_ in self.ranges:
             self._by_owner.setdefault(self.canonical(range_.owner), []).append(range_)
-        # Notes of released ranges, `(start, count, owner, index of the line)`, sorted.
+        # Notes of released ranges, `(start, count, owner as noted, index of the line)`, sorted.
         self._notes: list[tuple[int, int, str, int]] = []
         for number, line in enumerate(self.lines):
             match = _RELEASED.fullmatch((line or "").strip())
             if match:
-                self._notes.append((int(match[2]), int(match[3]), self.canonical(match[1]), number))
+                self._notes.append((int(match[2]), int(match[3]), match[1], number))
         self._notes.sort()
         self._longest_note = max((note[1] for note in self._notes), default=0)
         self._notes_by_owner: dict[str, list[tuple[int, int]]] = {}
         for start, count, owner, _number in self._notes:
-            self._notes_by_owner.setdefault(owner, []).append((start, count))
+            self._notes_by_owner.setdefault(self.canonical(owner), []).append((start, count))
 
     def released(self) -> list[tuple[int, int]]:
         """The released ranges, as intervals `[start, end)`."""
@@ -109,16 +109,37 @@ class SubidText:
         return [
             (max(one[0], other[0]), min(one[0] + one[1], other[0] + other[1]))
             for one, other in pairs
-            if one[2] != other[2]
+            if self.canonical(one[2]) != self.canonical(other[2])
         ]
 
     def forget_released(self, start: int, end: int) -> None:
-        """Drop the notes of what is given out again."""
-        index = bisect_left(self._notes, (start - self._longest_note,))
-        while index < len(self._notes) and self._notes[index][0] < end:
-            if self._notes[index][0] + self._notes[index][1] > start:
-                self.lines[self._notes[index][3]] = None
-            index += 1
+        """Drop the notes of what is given out again; what is not stays noted."""
+        for note in self._noted(start, end):
+            first, count, owner, number = note
+            del self._notes[bisect_left(self._notes, note)]
+            self.lines[number] = None
+            for piece in _without((first, first + count), [(start, end)]):
+                self._note(owner, piece[0], piece[1] - piece[0], number if self.lines[number] is None else None)
+
+    def released_by_others(self, start: int, end: int, owner: Owner) -> tuple[int, int, str] | None:
+        """A note of another owner about some of these IDs, as `(start, count, owner)`."""
+        names = {self.canonical(name) for name in owner.names}
+        return next((note[:3] for note in self._noted(start, end) if self.canonical(note[2]) not in names), None)
+
+    def _noted(self, start: int, end: int) -> list[tuple[int, int, str, int]]:
+        """The notes about any of these IDs."""
+        first = bisect_left(self._notes, (start - self._longest_note,))
+        last = bisect_left(self._notes, (end,))
+        return [note for note in self._notes[first:last] if note[0] + note[1] > start]
+
+    def _note(self, owner: str, start: int, count: int, number: int | None) -> None:
+        """Note a released range, in a line of the file or a new one."""
+        if number is None:
+            number = len(self.lines)
+            self.lines.append(None)
+        self.lines[number] = f"# released by userns.rootless: {owner}:{start}:{count}"
+        insort(self._notes, (start, count, owner, number))
+        self._longest_note = max(self._longest_note, count)
 
     def holder(self, id_: int, owner: Owner) -> str:
         """Who else than the owner has an ID, for a message."""
@@ -162,8 +183,10 @@ class SubidText:
 
     def take_away(self, range_: SubidRange, *, keep_note: bool = True) -> None:
         """Remove a range's line, leaving a note of it."""
-        note = f"# released by userns.rootless: {range_.owner}:{range_.start}:{range_.count}"
-        self.lines[(range_.line or 1) - 1] = note if keep_note else None
+        number = (range_.line or 1) - 1
+        self.lines[number] = None
+        if keep_note:
+            self._note(range_.owner, range_.start, range_.count, number)
 
     def __str__(self) -> str:
         kept = [line for line in self.lines if line is not None]
@@ -238,7 +261,7 @@ def _serve(text: SubidText, owner: Owner, wish: Wish, places: _Places) -> OwnerO
     have = text.of(owner)
     outcome = OwnerOutcome(ranges=[(range_.start, range_.count) for range_ in have])
     try:
-        wanted = _wanted(owner, wish, places)
+        wanted = _wanted(text, owner, wish, places)
         if wanted is None:
             _serve_count(text, owner, wish, places, have, outcome)
         else:
@@ -249,7 +272,7 @@ def _serve(text: SubidText, owner: Owner, wish: Wish, places: _Places) -> OwnerO
     return outcome
 
 
-def _wanted(owner: Owner, wish: Wish, places: _Places) -> list[tuple[int, int]] | None:
+def _wanted(text: SubidText, owner: Owner, wish: Wish, places: _Places) -> list[tuple[int, int]] | None:
     """The ranges that are asked for by number; None where any will do."""
     if owner.asked in wish.ranges:
         wanted = sorted(wish.ranges[owner.asked])
@@ -257,6 +280,9 @@ def _wanted(owner: Owner, wish: Wish, places: _Places) -> list[tuple[int, int]] 
             raise NoRoomError(
                 f"ranges asked for {owner.asked} share IDs: {first[0]}:{first[1]}, {second[0]}:{second[1]}"
             )
+        for start, count in wanted:
+            if start + count > MAX_ID:
+                raise NoRoomError(f"{start}:{count} is past {MAX_ID - 1}, the last ID there is")
         return wanted
     if wish.count < 1:
         raise NoRoomError(f"{owner.asked}: login.defs sets a count of {wish.count} IDs, so that count must be given")
@@ -264,7 +290,14 @@ def _wanted(owner: Owner, wish: Wish, places: _Places) -> list[tuple[int, int]] 
         return None
     if owner.uid is None:
         raise NoRoomError(f"{owner.asked} has no UID (no such user), so that no range follows from it: allocate: next")
-    return [(by_uid(owner.uid, wish.count, places.policy), wish.count)]
+    start = by_uid(owner.uid, wish.count, places.policy)
+    note = None if wish.reuse_released else text.released_by_others(start, start + wish.count, owner)
+    if note is not None:
+        raise NoRoomError(
+            f"the range that follows from UID {owner.uid}, {start}:{wish.count}, was released by {note[2]} "
+            f"({note[0]}:{note[1]}), whose containers' files may be left: reuse_released gives it all the same"
+        )
+    return [(start, wish.count)]
 
 
 def _serve_ranges(
@@ -276,7 +309,11 @@ def _serve_ranges(
     wanted: list[tuple[int, int]],
     outcome: OwnerOutcome,
 ) -> None:
-    kept = [range_ for range_ in have if (range_.start, range_.count) in wanted or not wish.exclusive]
+    kept = have
+    if wish.exclusive:
+        # One line of each: of several that say the same, the first.
+        first = {(range_.start, range_.count): range_ for range_ in reversed(have)}
+        kept = [first[place] for place in wanted if place in first]
     new = []
     for start, count in wanted:
         if any(range_.start <= start and start + count <= range_.end for range_ in kept):
@@ -292,8 +329,7 @@ def _serve_ranges(
         new.append((start, count))
     _change(text, owner, outcome, gone=[range_ for range_ in have if range_ not in kept], new=new)
     for start, count in new:
-        if places.explicit.in_the_way(start, start + count) is None:
-            places.explicit.add(start, start + count)
+        places.explicit.add(start, start + count)
         places.allocator.reserve(start, start + count)
 
 
@@ -313,14 +349,16 @@ def _serve_count(
     text: SubidText, owner: Owner, wish: Wish, places: _Places, have: list[SubidRange], outcome: OwnerOutcome
 ) -> None:
     total = sum(range_.count for range_ in have)
-    if wish.exclusive and total != wish.count:
+    # What stands in two lines is there once.
+    shared = total - Taken((range_.start, range_.end) for range_ in have).total()
+    if wish.exclusive and (shared or total != wish.count):
         # One that fits is kept, so that as little as possible moves.
         fitting = next((range_ for range_ in have if range_.count == wish.count), None)
         gone = [range_ for range_ in have if range_ is not fitting]
         new = [] if fitting else [_find(text, owner, wish.count, places)]
         _change(text, owner, outcome, gone=gone, new=new)
-    elif total < wish.count:
-        _change(text, owner, outcome, gone=[], new=[_find(text, owner, wish.count - total, places)])
+    elif total - shared < wish.count:
+        _change(text, owner, outcome, gone=[], new=[_find(text, owner, wish.count - total + shared, places)])
 
 
 def _find(text: SubidText, owner: Owner, count: int, places: _Places) -> tuple[int, int]:
@@ -345,8 +383,8 @@ def _change(
     new: list[tuple[int, int]],
 ) -> None:
     for range_ in gone:
-        text.take_away(range_)
         outcome.ranges.remove((range_.start, range_.count))
+        text.take_away(range_, keep_note=(range_.start, range_.count) not in outcome.ranges)
         outcome.removed.append((range_.start, range_.count))
     for start, count in new:
         text.forget_released(start, start + count)

@@ -23,7 +23,8 @@ LOADER = """
 import _socket, os, sys
 s = _socket.socket(1, 1)
 s.connect("\\0" + sys.argv.pop(1))
-if int.from_bytes(s.getsockopt(1, 17, 12)[4:8], sys.byteorder) != int(os.environ["SUDO_UID"]):
+c = s.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
+if int.from_bytes(c[4:8], sys.byteorder) != int(os.environ["SUDO_UID"]):
     sys.exit("the source did not come from who called sudo")
 d = b""
 while True:

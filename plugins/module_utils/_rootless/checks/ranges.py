@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import grp
+import json
 import pwd
 import re
 import shlex
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from ..accounts import Account
 from ..subid import FILES, SubidError, SubidProblem, SubidRange, check_ranges
@@ -93,12 +95,11 @@ class RangeChecker:
 
     def unmappable(self, account: Account, error: SubidError) -> HostFinding:
         """For ranges that the kernel takes no map of, since they are too many."""
-        return HostFinding("ranges-unusable", str(error), self._give(account.name, "exclusive=true"))
+        return HostFinding("ranges-unusable", str(error), self._give(account.name, exclusive=True))
 
     def _check_kind(
         self, account: Account, kind: str, own_id: int, ranges: Sequence[SubidRange]
     ) -> Iterator[HostFinding]:
-        ordinary = f"count={ORDINARY_COUNT}"
         if not ranges:
             found = f"{account.name} has no subordinate {kind}s"
             yield HostFinding("ranges-missing", found, self._give(account.name))
@@ -106,7 +107,7 @@ class RangeChecker:
         total = sum(range_.count for range_ in ranges)
         if total < ORDINARY_COUNT:
             found = f"{account.name} has {total} subordinate {kind}s: {', '.join(map(str, ranges))}"
-            yield HostFinding("ranges-short", found, self._give(account.name, ordinary))
+            yield HostFinding("ranges-short", found, self._give(account.name))
         for range_ in ranges:
             if range_.start <= own_id < range_.end:
                 yield HostFinding(
@@ -123,11 +124,15 @@ class RangeChecker:
             fix = f"{self._remove(superfluous, keep_first=again)}  # then: {self._give(account.name)}"
             yield HostFinding("ranges-unusable", str(error), fix)
 
-    def _give(self, owner: str, *options: str) -> str:
+    def _give(self, owner: str, **options: Any) -> str:
         if self._source != FILES:
             name = shlex.quote(owner)
             return f"getsubids {name}  # of {self._service()}: it has to give {name} {ORDINARY_COUNT} IDs or more"
-        arguments = shlex.quote(" ".join([f"owners={owner}", *options]))
+        wanted = {"owners": [owner], "count": ORDINARY_COUNT, **options}
+        # In the short form Ansible reads something into backslashes, commas and spaces.
+        plain = re.fullmatch(r"[\w.@-]+", owner)
+        short = " ".join([f"owners={owner}", *(f"{name}={str(wanted[name]).lower()}" for name in list(wanted)[1:])])
+        arguments = shlex.quote(short if plain else json.dumps(wanted))
         return f"ansible HOST -b -m userns.rootless.rootless_subid -a {arguments}"
 
     def _remove(self, range_: SubidRange, *, keep_first: bool = False) -> str:

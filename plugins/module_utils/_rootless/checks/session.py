@@ -22,7 +22,9 @@ def check_runtime_dir(account: Account, found: Mapping[str, Any], *, run: str) -
 
 def check_lingering(account: Account, *, run: str, var: str) -> Iterator[HostFinding]:
     """Asked of hosts only that systemd has booted, and where logind runs."""
-    mark = f"{var}/lib/systemd/linger/{account.name}"
+    # logind escapes as C does.
+    escaped = account.name.replace("\\", "\\\\")
+    mark = f"{var}/lib/systemd/linger/{escaped}"
     managed = all(os.path.isdir(f"{run}/systemd/{name}") for name in ("system", "users"))
     if managed and not os.path.exists(mark):
         yield HostFinding("no-lingering", f"{mark} does not exist", _linger(account))

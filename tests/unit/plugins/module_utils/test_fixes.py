@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import pwd
 import struct
@@ -191,4 +192,4 @@ def test_names_reach_the_shell_as_they_are() -> None:
         words = subprocess.run(
             ["sh", "-c", f"printf '%s\\n' {finding.fix}"], capture_output=True, text=True, check=True
         )
-        assert words.stdout.splitlines()[-1] == "owners=DOM\\alice"
+        assert json.loads(words.stdout.splitlines()[-1]) == {"owners": ["DOM\\alice"], "count": 65536}

@@ -30,17 +30,25 @@ OWNERS = [Owner(name, name, frozenset({name, uid}), int(uid)) for uid, name in A
 
 line = st.one_of(
     st.builds("{}:{}:{}".format, st.sampled_from([*NAMES, *ALIASES]), st.integers(1, 2000), st.integers(1, 60)),
-    st.sampled_from(["", "# a comment", "broken", "u1:x:3", "# released by userns.rootless: u3:150:20"]),
+    st.builds("# released by userns.rootless: u3:{}:{}".format, st.integers(1, 2000), st.integers(1, 60)),
+    st.sampled_from(["", "# a comment", "broken", "u1:x:3"]),
 )
 files = st.lists(line, max_size=8).map(lambda lines: "".join(f"{one}\n" for one in lines))
+places = st.tuples(st.integers(1, 2000), st.integers(1, 120))
 wishes = st.builds(
     Wish,
     count=st.integers(1, 80),
+    ranges=st.dictionaries(st.sampled_from(NAMES), st.lists(places, min_size=1, max_size=2), max_size=3),
     allocate=st.sampled_from(["next", "uid"]),
     exclusive=st.booleans(),
     reuse_released=st.booleans(),
 )
 some_owners = st.lists(st.sampled_from(OWNERS), unique=True, min_size=1)
+
+
+def noted(text: str) -> set[int]:
+    """All that is noted as given back."""
+    return ids((start, end - start) for start, end in parse(text).released())
 
 
 def parse(text: str) -> SubidText:
@@ -52,6 +60,7 @@ def ids(ranges: Any) -> set[int]:
 
 
 U0 = Owner("u0", "u0", frozenset({"1", "u0"}), 1)
+U1 = Owner("u1", "u1", frozenset({"2", "u1"}), 2)
 SHRINK = Wish(count=1, allocate="uid", exclusive=True)
 
 
@@ -59,6 +68,11 @@ SHRINK = Wish(count=1, allocate="uid", exclusive=True)
 @example("u0:41:60\nu1:41:60\n", [U0], SHRINK, [])
 @example("u0:41:60\n", [U0], SHRINK, [100])
 @example("u0:1:2\nu0:1:1\n", [U0], Wish(count=1), [])
+# What stands in two lines is there once.
+@example("u0:100:20\n1:100:20\n", [U0], Wish(count=40), [])
+# A part of what was asked for by number was noted, or the owner's own before: nobody else is given the rest.
+@example("# released by userns.rootless: u0:100:20\n", [U0, U1], Wish(20, ranges={"u0": [(100, 40)]}), [])
+@example("u0:100:20\n", [U0, U1], Wish(20, ranges={"u0": [(100, 40)]}, exclusive=True), [])
 @given(files, some_owners, wishes, st.lists(st.integers(1, 2000), max_size=5))
 def test_what_is_given_out_is_nobody_elses(text: str, owners: list[Owner], wish: Wish, in_use: list[int]) -> None:
     before = parse(text)
@@ -76,7 +90,10 @@ def test_what_is_given_out_is_nobody_elses(text: str, owners: list[Owner], wish:
         assert not new & ids(others)
         given_out |= new
         if outcome.problem is None:
-            assert sum(count for _start, count in outcome.ranges) >= wish.count or wish.allocate == "uid"
+            if owner.asked in wish.ranges:
+                assert ids(wish.ranges[owner.asked]) <= ids(outcome.ranges)
+            else:
+                assert len(ids(outcome.ranges)) >= wish.count
             if not wish.exclusive:
                 assert set(own_before) <= set(outcome.ranges)
                 assert not outcome.removed
@@ -128,3 +145,18 @@ def test_what_was_released_is_not_given_to_others(
     for owner, outcome in zip(coming, plan.outcomes):
         foreign = set().union(*(found for name, found in removed.items() if name != owner.asked))
         assert not ids(outcome.added) & (foreign - removed.get(owner.asked, set()))
+
+
+@example("# released by userns.rootless: u3:100:40\n", [U0, U1], Wish(20, ranges={"u0": [(100, 10)]}))
+@given(files, some_owners, wishes)
+def test_notes_say_what_is_still_released(text: str, owners: list[Owner], wish: Wish) -> None:
+    """Only by number is anything given out that another has given back; the rest of it stays noted."""
+    plan = plan_present(parse(text), owners, wish, policy=POLICY, in_use=[])
+    before = noted(text)
+    added = {owner.asked: ids(outcome.added) for owner, outcome in zip(owners, plan.outcomes)}
+    if not wish.reuse_released:
+        for name, new in added.items():
+            assert name == "u3" or name in wish.ranges or not new & before
+    assert before - set().union(*added.values()) <= noted(plan.text) | ids(
+        (range_.start, range_.count) for range_ in parse(plan.text).ranges
+    )
