@@ -52,6 +52,8 @@ FILES = {
     # What a host within a host may not do: limit PIDs and set sysctls.
     "etc/containers/containers.conf": "[containers]\npids_limit = 0\ndefault_sysctls = []\n",
     "etc/tmpfiles.d/tests.conf": "c! /dev/fuse 0666 root root - 10:229\nc! /dev/net/tun 0666 root root - 10:200\n",
+    # Else for ten seconds after a user's last session, and a test that makes another user of that UID would wait.
+    "etc/systemd/logind.conf.d/tests.conf": "[Login]\nUserStopDelaySec=0\n",
     "etc/machine-id": "",
     "etc/resolv.conf": "",
 }

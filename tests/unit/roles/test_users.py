@@ -1,0 +1,56 @@
+# Copyright (c) 2026, the userns.rootless authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a role takes for users, as lists or as people write them on a command line, and how units name them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
+
+ROLES = Path(__file__).parents[3] / "roles"
+
+
+def evaluate(expression: str, role: str, **variables: Any) -> Any:
+    """An expression as it is in a role with these variables."""
+    loader = DataLoader()
+    internal = loader.load_from_file(str(ROLES / role / "vars/main.yml"), trusted_as_template=True)
+    return Templar(loader=loader, variables={**internal, **variables}).template(trust_as_template(expression))
+
+
+@pytest.mark.parametrize("role", ["rootless_host", "rootless_persist", "rootless_cleanup"])
+@pytest.mark.parametrize(
+    ("given", "users"),
+    [
+        ("alice", ["alice"]),
+        ("alice, bob", ["alice", "bob"]),
+        (1000, ["1000"]),
+        ([1000, "bob"], ["1000", "bob"]),
+        ([], []),
+        (None, []),
+    ],
+)
+def test_users_are_a_list(role: str, given: Any, users: list[str]) -> None:
+    assert evaluate(f"{{{{ __{role}_users }}}}", role, **{f"{role}_users": given}) == users
+
+
+@pytest.mark.parametrize(
+    ("given", "arguments"),
+    [
+        ({}, "--all"),
+        ({"rootless_cleanup_users": None}, "--all"),
+        ({"rootless_cleanup_users": "alice"}, '"--user=alice"'),
+        # systemd takes what is doubled as it is.
+        ({"rootless_cleanup_users": ["DOM\\bob", "a b", "c%h"]}, '"--user=DOM\\\\bob" "--user=a b" "--user=c%%h"'),
+    ],
+)
+def test_the_unit_of_the_timer_names_the_users(given: dict[str, Any], arguments: str) -> None:
+    template = ROLES / "rootless_cleanup/templates/rootless-ns-cleanup.service.j2"
+    unit = evaluate(
+        template.read_text(), "rootless_cleanup", rootless_cleanup_orphans=False, ansible_managed="", **given
+    )
+    assert f"\nExecStart=/usr/local/bin/rootless-ns clean {arguments}\n" in unit
