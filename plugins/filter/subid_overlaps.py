@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
@@ -19,15 +21,14 @@ def subid_overlaps(configured: Any) -> list[dict[str, Any]]:
     """Overlaps among `configured` of `rootless_ns_info`: a list of one host's users, or such lists by host."""
     found = []
     for kind in KINDS:
-        ranges = [
-            (entry["start"], entry["count"], entry)
-            for host, users in _by_host(configured)
-            for entry in _ranges(host, users, kind)
-        ]
-        for first, second in overlapping(ranges):
-            # One user may have the same range on many hosts: that is what sharing storage needs.
-            if first["user"] != second["user"]:
-                found.append({"kind": kind, "first": first, "second": second})
+        # One user may have the same range on many hosts: that is what sharing storage needs.
+        same: dict[tuple[Any, int, int], list[dict[str, Any]]] = defaultdict(list)
+        for host, users in _by_host(configured):
+            for entry in _ranges(host, users, kind):
+                same[entry["user"], entry["start"], entry["count"]].append(entry)
+        for one, other in overlapping((start, count, entries) for (_user, start, count), entries in same.items()):
+            if one[0]["user"] != other[0]["user"]:
+                found += [{"kind": kind, "first": first, "second": second} for first, second in product(one, other)]
     return found
 
 
@@ -49,6 +50,8 @@ def _ranges(host: str | None, users: Any, kind: str) -> Iterator[dict[str, Any]]
                 start, count = _number(range_["start"], 0), _number(range_["count"], 1)
                 if start + count > MAX_ID:
                     raise ValueError(f"{start} and {count} do not fit in 32 bits")
+                # A name can be looked for.
+                hash(user["user"])
                 entry = {"user": user["user"], "start": start, "count": count}
                 yield entry if host is None else {"host": host, **entry}
         except (KeyError, TypeError, ValueError) as error:

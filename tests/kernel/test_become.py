@@ -113,6 +113,15 @@ def test_nobody_becomes_another(become: Become, ns: Run, make_user: Any) -> None
     assert become(user, "true", caller=other).returncode == 1
 
 
+def test_sudo_is_given_a_name(make_user: Any, public_python: str) -> None:
+    """It would take a UID for one."""
+    user, other = make_user(), make_user()
+    # Prints what it is called with, instead of being sudo.
+    source = program(str(user.uid), sudo=["printf", "%s\\n"], create=False)
+    told = other.run(public_python, "-I", "-S", "-c", source, "true").splitlines()
+    assert told[:2] == ["-u", user.name]
+
+
 @pytest.mark.parametrize("plant", PLANTS)
 @pytest.mark.parametrize("name", ["pause.pid", "ns_handles"])
 def test_things_in_place_of_files_are_no_keys(

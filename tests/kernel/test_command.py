@@ -387,3 +387,20 @@ def test_ctrl_c_ends_it_quietly_and_leaves_what_can_be_mended(
     assert not stuck.pause_file.exists()
     assert command(*line[1:]).returncode == 0
     assert stuck.pause_pid()
+
+
+def test_what_the_timers_service_may_do_ends_a_child_that_its_user_stops(installed: Path, user: Any) -> None:
+    unit = (CHECKOUT / "roles/rootless_cleanup/templates/rootless-ns-cleanup.service.j2").read_text()
+    (bounding,) = [line for line in unit.splitlines() if line.startswith("CapabilityBoundingSet=")]
+    capabilities = [f"+{name.lower().removeprefix('cap_')}" for name in bounding.partition("=")[2].split()]
+    stopper = user.command("sh", "-c", f"while :; do pkill -STOP -x -u {user.uid} rootless-ns; sleep 0.01; done")
+    line = ["setpriv", f"--bounding-set={','.join(['-all', *capabilities])}"]
+    line += [str(installed), "clean", "--user", user.name]
+    user.state_dir.mkdir(parents=True)
+    for path in (user.state_dir.parent, user.state_dir):
+        os.chown(path, user.uid, user.gid)
+    with subprocess.Popen(stopper) as stopping:
+        done = subprocess.run(line, capture_output=True, text=True, check=False, cwd="/")
+        stopping.kill()
+    assert (done.returncode, "did not finish" in done.stderr + done.stdout) == (1, True), done
+    assert [pid for pid in user.processes() if comm(pid) == "rootless-ns"] == []

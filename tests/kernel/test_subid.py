@@ -151,3 +151,33 @@ def test_shadows_lock_is_waited_for(module: Run, user: Any) -> None:
         lock.unlink(missing_ok=True)
     assert waited
     assert owned(user.name)
+
+
+def test_half_a_change_is_told(module: Run, user: Any, tmp_path: Path) -> None:
+    """A bind mount cannot be replaced: one of the files is written, the other is not."""
+    copy = tmp_path / "subgid"
+    shutil.copy(FILES[1], copy)
+    subprocess.run(["mount", "--bind", str(copy), str(FILES[1])], check=True)
+    try:
+        told = module("rootless_subid", owners=[user.name], backup=True)
+        assert (told["failed"], told["changed"], len(owned(user.name))) == (True, True, 1)
+        assert "cannot write /etc/subgid" in told["msg"]
+        assert "/etc/subuid was written before" in told["msg"]
+    finally:
+        subprocess.run(["umount", str(FILES[1])], check=True)
+    for backup in told["backup_files"].values():
+        Path(backup).unlink()
+    again = module("rootless_subid", owners=[user.name])
+    assert (again["changed"], len(owned(user.name)), len(owned(user.name, FILES[1]))) == (True, 1, 1)
+
+
+def test_names_that_are_no_utf8_are_told(module: Run, user: Any) -> None:
+    before = FILES[0].read_bytes()
+    FILES[0].write_bytes(before + b"rnstest\xe9:3900000000:100\nrnstesttwo:3900000050:100\n")
+    try:
+        told = module("rootless_subid", owners=[user.name])
+        info = module("rootless_ns_info", users=[user.name])
+    finally:
+        FILES[0].write_bytes(b"".join(line for line in FILES[0].read_bytes().splitlines(True) if b"\xe9" not in line))
+    for result in (told, info):
+        assert "rnstest\ufffd" in {pair["first"]["owner"] for pair in result["overlaps"]}

@@ -43,7 +43,21 @@ def test_hosts_that_share_storage() -> None:
     )
 
 
-@pytest.mark.parametrize("what", [None, "text", 7, [1], [{"user": "alice"}], {"one": "text"}, [{"uid_ranges": [{}]}]])
+UNNAMED = [{"user": ["alice"], "uid_ranges": [{"start": 1, "count": 1}], "gid_ranges": []}]
+
+
+@pytest.mark.parametrize(
+    "what", [None, "text", 7, [1], [{"user": "alice"}], {"one": "text"}, [{"uid_ranges": [{}]}], UNNAMED]
+)
 def test_anything_else(what: Any) -> None:
     with pytest.raises(AnsibleFilterError, match="subid_overlaps"):
         subid_overlaps(what)
+
+
+def test_the_same_range_on_many_hosts_shares_with_another_on_each() -> None:
+    hosts = {"one": [user("alice", 100)], "two": [user("alice", 100)], "three": [user("carol", 105)]}
+    found = subid_overlaps(hosts)
+    assert sorted((pair["first"]["host"], pair["second"]["host"]) for pair in found) == [
+        ("one", "three"),
+        ("two", "three"),
+    ]

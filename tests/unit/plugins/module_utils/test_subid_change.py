@@ -5,13 +5,29 @@
 
 from __future__ import annotations
 
+import pwd
+
 import pytest
 
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.subid import SubidError
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.subid_change import KEY_NAME, Accounts
 
 
-@pytest.mark.parametrize("asked", ["", " a", "a\r", "a:b", "a\nb", "#a", "a\0b", "4294967295", "99999999999"])
+@pytest.mark.parametrize("asked", ["", " a", "a\r", "a:b", "a\nb", "#a", "a\0b", "4294967295", "99999999999", "9" * 20])
 def test_what_no_line_can_name(asked: str) -> None:
     with pytest.raises(SubidError, match="cannot be an owner"):
         Accounts().owner(asked, key=KEY_NAME)
+
+
+def test_a_number_of_thousands_of_digits_is_a_name() -> None:
+    owner = Accounts().owner("9" * 5000, key=KEY_NAME)
+    assert owner.uid is None
+
+
+def test_the_primary_group_of_a_user_that_is_not_listed_is_nobodys_range(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As directories have them."""
+    entry = pwd.struct_passwd(("ldapa", "x", 200001, 200513, "", "/", "/bin/sh"))
+    monkeypatch.setattr(pwd, "getpwnam", {"ldapa": entry}.__getitem__)
+    accounts = Accounts()
+    assert accounts.owner("ldapa", key=KEY_NAME).uid == 200001
+    assert 200513 in set(accounts.ids("gid"))
