@@ -116,8 +116,8 @@ options:
     default: false
   reuse_released:
     description:
-      - Whether ranges that were taken away from one owner may be given to another. Otherwise V(next) passes over them, and the
-        range that follows from a UID is refused. What O(ranges) asks for by number is given in any case.
+      - Whether ranges that were taken away from one owner may be given to another. Otherwise O(allocate=next) passes over
+        them, and O(allocate=uid) fails where it leads to them. What O(ranges) asks for by number is given in any case.
     type: bool
     default: false
   key:
