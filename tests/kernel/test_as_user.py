@@ -151,8 +151,11 @@ def children_of(pid: int) -> list[str]:
 
 
 def started(command: list[str]) -> Any:
-    process = subprocess.Popen([*command, "sh", "-c", "echo; exec sleep 100"], stdout=subprocess.PIPE, cwd="/")
+    """A process that runs what it is to run: in the midst of an exec nothing can be told of it."""
+    process = subprocess.Popen([*command, "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/", bufsize=0)
+    assert process.stdin is not None
     assert process.stdout is not None
+    process.stdin.write(b"\n")
     process.stdout.readline()
     return process
 

@@ -393,14 +393,15 @@ def test_what_the_timers_service_may_do_ends_a_child_that_its_user_stops(install
     unit = (CHECKOUT / "roles/rootless_cleanup/templates/rootless-ns-cleanup.service.j2").read_text()
     (bounding,) = [line for line in unit.splitlines() if line.startswith("CapabilityBoundingSet=")]
     capabilities = [f"+{name.lower().removeprefix('cap_')}" for name in bounding.partition("=")[2].split()]
-    stopper = user.command("sh", "-c", f"while :; do pkill -STOP -x -u {user.uid} rootless-ns; sleep 0.01; done")
+    stopper = user.command("sh", "-c", f"while :; do pkill -STOP -x -u {user.uid} rootless-ns; sleep 0.2; done")
     line = ["setpriv", f"--bounding-set={','.join(['-all', *capabilities])}"]
     line += [str(installed), "clean", "--user", user.name]
-    user.state_dir.mkdir(parents=True)
-    for path in (user.state_dir.parent, user.state_dir):
-        os.chown(path, user.uid, user.gid)
-    with subprocess.Popen(stopper) as stopping:
+    lock = user.state_dir / "ns_handles.lock"
+    user.run("sh", "-c", f"umask 077; mkdir -p {user.state_dir}; touch {lock}; echo nonsense > {user.pause_file}")
+    # So that it is there long enough to be stopped.
+    with open(lock, "rb") as held, subprocess.Popen(stopper) as stopping:
+        fcntl.flock(held, fcntl.LOCK_EX)
         done = subprocess.run(line, capture_output=True, text=True, check=False, cwd="/")
         stopping.kill()
     assert (done.returncode, "did not finish" in done.stderr + done.stdout) == (1, True), done
-    assert [pid for pid in user.processes() if comm(pid) == "rootless-ns"] == []
+    assert [pid for pid in user.processes() if comm("/proc", pid) == "rootless-ns"] == []
