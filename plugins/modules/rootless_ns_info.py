@@ -147,6 +147,7 @@ overlaps:
   description:
     - Pairs of ranges of different owners in C(/etc/subuid) and C(/etc/subgid) that share IDs, whoever they are. Containers of one
       can touch files and processes of the other.
+    - Of many owners with the same range each is told with the first of them.
   returned: success
   type: list
   elements: dict

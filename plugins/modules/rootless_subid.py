@@ -236,7 +236,9 @@ owners:
       description: Why it failed. Empty otherwise.
       type: str
 overlaps:
-  description: Pairs of ranges of different owners that share IDs, as they were found.
+  description:
+    - Pairs of ranges of different owners that share IDs, as they were found.
+    - Of many owners with the same range each is told with the first of them.
   returned: always
   type: list
   elements: dict

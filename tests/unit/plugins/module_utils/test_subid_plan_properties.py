@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ ALIASES = {str(number + 1): name for number, name in enumerate(NAMES)}
 OWNERS = [Owner(name, name, frozenset({name, uid}), int(uid)) for uid, name in ALIASES.items()]
 
 line = st.one_of(
+    st.builds("{}:{}:{}".format, st.sampled_from([*NAMES, *ALIASES]), st.sampled_from([100, 120]), st.just(40)),
     st.builds("{}:{}:{}".format, st.sampled_from([*NAMES, *ALIASES]), st.integers(1, 2000), st.integers(1, 60)),
     st.builds("# released by userns.rootless: u3:{}:{}".format, st.integers(1, 2000), st.integers(1, 60)),
     st.sampled_from(["", "# a comment", "broken", "u1:x:3"]),
@@ -160,3 +162,30 @@ def test_notes_say_what_is_still_released(text: str, owners: list[Owner], wish: 
     assert before - set().union(*added.values()) <= noted(plan.text) | ids(
         (range_.start, range_.count) for range_ in parse(plan.text).ranges
     )
+
+
+def shared(pairs: Any) -> set[int]:
+    return set().union(*(set(range(max(a.start, b.start), min(a.end, b.end))) for a, b in pairs))
+
+
+@given(files)
+def test_overlaps_hide_no_owner_and_no_id(text: str) -> None:
+    parsed = parse(text)
+    pairs = [
+        (one, other)
+        for one, other in combinations(parsed.ranges, 2)
+        if parsed.canonical(one.owner) != parsed.canonical(other.owner)
+        and max(one.start, other.start) < min(one.end, other.end)
+    ]
+    told = parsed.overlaps()
+    assert shared(told) == shared(pairs)
+    assert {parsed.canonical(range_.owner) for pair in told for range_ in pair} == {
+        parsed.canonical(range_.owner) for pair in pairs for range_ in pair
+    }
+    assert {frozenset(pair) for pair in told} <= {frozenset(pair) for pair in pairs}
+
+
+def test_a_thousand_owners_of_one_range_are_told_once_each() -> None:
+    text = "".join(f"user{number}:100000:65536\n" for number in range(1000))
+    told = SubidText(text, source="/etc/subuid", aliases={}).overlaps()
+    assert [other.owner for _first, other in told] == [f"user{number}" for number in range(1, 1000)]
