@@ -10,7 +10,7 @@ comment, so that it is not given to somebody else, who would own the files that 
 from __future__ import annotations
 
 import re
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -82,6 +82,9 @@ class SubidText:
         self._by_owner: dict[str, list[SubidRange]] = {}
         for range_ in self.ranges:
             self._by_owner.setdefault(self.canonical(range_.owner), []).append(range_)
+        self._by_start = sorted(self.ranges, key=lambda range_: range_.start)
+        self._starts = [range_.start for range_ in self._by_start]
+        self._longest = max((range_.count for range_ in self.ranges), default=0)
         # Notes of released ranges, `(start, count, owner as noted, index of the line)`, sorted.
         self._notes: list[tuple[int, int, str, int]] = []
         for number, line in enumerate(self.lines):
@@ -144,7 +147,9 @@ class SubidText:
     def holder(self, id_: int, owner: Owner) -> str:
         """Who else than the owner has an ID, for a message."""
         own = self.of(owner)
-        found = [range_ for range_ in self.ranges if range_.start <= id_ < range_.end]
+        first = bisect_left(self._starts, id_ - self._longest + 1)
+        near = self._by_start[first : bisect_right(self._starts, id_)]
+        found = [range_ for range_ in near if id_ < range_.end]
         return next(
             (str(range_) for range_ in sorted(found, key=own.__contains__)),
             "a user, a group, the system, a line that cannot be read, or an owner of this call",
