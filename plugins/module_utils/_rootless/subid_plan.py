@@ -175,14 +175,10 @@ class SubidText:
         for range_ in self.ranges:
             alike.setdefault((range_.start, range_.count), []).append(range_)
         pairs = [(same[0], other) for same in alike.values() for other in same[1:]]
-        for first, second in overlapping((start, count, same) for (start, count), same in alike.items()):
-            # Some pair of different owners, if there is one.
-            pairs += [next((pair for pair in product(first, second) if self._differ(*pair)), (first[0], second[0]))]
-        found = [pair for pair in pairs if self._differ(*pair)]
+        # Where these two are one owner's, those of other owners have been told with them above.
+        pairs += overlapping((start, count, same[0]) for (start, count), same in alike.items())
+        found = [pair for pair in pairs if self.canonical(pair[0].owner) != self.canonical(pair[1].owner)]
         return sorted(found, key=lambda pair: (pair[1].start, pair[0].start))
-
-    def _differ(self, one: SubidRange, other: SubidRange) -> bool:
-        return self.canonical(one.owner) != self.canonical(other.owner)
 
     def doubtful(self) -> list[tuple[int, int]]:
         """What another reader may take from lines that are no ranges to us, as intervals `[start, end)`.

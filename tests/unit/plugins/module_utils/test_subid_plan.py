@@ -145,6 +145,14 @@ def test_exclusive() -> None:
     assert give(moved.text, ALICE, exclusive=True, ranges={"alice": [(200000, 10)]}).text == moved.text
 
 
+@pytest.mark.parametrize("wish", [{}, {"ranges": {"alice": [(200000, 65536)]}}])
+def test_exclusive_keeps_one_of_two_lines_that_say_the_same(wish: dict[str, Any]) -> None:
+    """And notes nothing: what alice has is not released."""
+    plan = give("alice:200000:65536\n1000:200000:65536\n", ALICE, exclusive=True, **wish)
+    assert plan.text == "alice:200000:65536\n"
+    assert plan.outcomes[0].ranges == [(200000, 65536)]
+
+
 def test_removal_leaves_a_note_that_keeps_others_out() -> None:
     gone = plan_absent(text("# top\nalice:100000:65536\nbob:165536:65536\n"), [ALICE])
     assert gone.text == "# top\n# released by userns.rootless: alice:100000:65536\nbob:165536:65536\n"
