@@ -219,11 +219,12 @@ Outcomes = dict[str, KindOutcome]
 
 
 def _write(outcomes: list[KindOutcome], backup: Callable[[str], None] | None) -> None:
+    for outcome in outcomes:
+        if backup is not None and os.path.exists(outcome.path):
+            backup(outcome.path)
     written = ""
     for outcome in outcomes:
         try:
-            if backup is not None and os.path.exists(outcome.path):
-                backup(outcome.path)
             replace_file(outcome.path, outcome.after.encode("utf-8", "surrogateescape"))
         except RootlessError as error:
             if written:

@@ -14,12 +14,15 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
+from typing import TypeVar
 
 from .allocation import Allocator, NoRoomError, Taken, by_uid
 from .errors import RootlessError
-from .idmap import MAX_ID, overlapping
+from .idmap import MAX_ID, overlapping, shown
 from .login_defs import Policy
 from .subid import SubidRange, parse_subid
+
+T = TypeVar("T")
 
 NEXT = "next"
 BY_UID = "uid"
@@ -108,12 +111,8 @@ class SubidText:
 
     def released_twice(self) -> list[tuple[int, int]]:
         """The intervals `[start, end)` that different owners have given back."""
-        pairs = overlapping((note[0], note[1], note) for note in self._notes)
-        return [
-            (max(one[0], other[0]), min(one[0] + one[1], other[0] + other[1]))
-            for one, other in pairs
-            if self.canonical(one[2]) != self.canonical(other[2])
-        ]
+        pairs = _pairs((note[0], note[1], self.canonical(note[2]), note) for note in self._notes)
+        return [(max(one[0], other[0]), min(one[0] + one[1], other[0] + other[1])) for one, other in pairs]
 
     def forget_released(self, start: int, end: int) -> None:
         """Drop the notes of what is given out again; what is not stays noted."""
@@ -171,14 +170,7 @@ class SubidText:
         Of a thousand owners with the same range each is told with the first, not with all: every owner that shares an
         ID, and every ID that is shared, is in one pair at least.
         """
-        alike: dict[tuple[int, int], list[SubidRange]] = {}
-        for range_ in self.ranges:
-            alike.setdefault((range_.start, range_.count), []).append(range_)
-        pairs = [(same[0], other) for same in alike.values() for other in same[1:]]
-        # Where these two are one owner's, those of other owners have been told with them above.
-        pairs += overlapping((start, count, same[0]) for (start, count), same in alike.items())
-        found = [pair for pair in pairs if self.canonical(pair[0].owner) != self.canonical(pair[1].owner)]
-        return sorted(found, key=lambda pair: (pair[1].start, pair[0].start))
+        return _pairs((range_.start, range_.count, self.canonical(range_.owner), range_) for range_ in self.ranges)
 
     def doubtful(self) -> list[tuple[int, int]]:
         """What another reader may take from lines that are no ranges to us, as intervals `[start, end)`.
@@ -206,6 +198,21 @@ class SubidText:
     def __str__(self) -> str:
         kept = [line for line in self.lines if line is not None]
         return "\n".join(kept) + "\n" if kept else ""
+
+
+def _pairs(ranges: Iterable[tuple[int, int, str, T]]) -> list[tuple[T, T]]:
+    """The tags of ranges, each (start, count, owner, tag), of different owners that share IDs.
+
+    Of equal ranges each is paired with the first; that leaves no owner and no ID out.
+    """
+    alike: dict[tuple[int, int], list[tuple[int, str, T]]] = {}
+    for start, count, owner, tag in ranges:
+        alike.setdefault((start, count), []).append((start, owner, tag))
+    pairs = [(same[0], other) for same in alike.values() for other in same[1:]]
+    # Where these two are one owner's, those of other owners have been paired with them above.
+    pairs += overlapping((start, count, same[0]) for (start, count), same in alike.items())
+    found = [pair for pair in pairs if pair[0][1] != pair[1][1]]
+    return [(one[2], other[2]) for one, other in sorted(found, key=lambda pair: (pair[1][0], pair[0][0]))]
 
 
 def _readings(field: str) -> set[int]:
@@ -307,9 +314,10 @@ def _wanted(text: SubidText, owner: Owner, wish: Wish, places: _Places) -> list[
         raise NoRoomError(f"{owner.asked} has no UID (no such user), so that no range follows from it: allocate: next")
     start = by_uid(owner.uid, wish.count, places.policy)
     note = None if wish.reuse_released else text.released_by_others(start, start + wish.count, owner)
-    if note is not None:
+    has_it = any(range_.start <= start and start + wish.count <= range_.end for range_ in text.of(owner))
+    if note is not None and not has_it:
         raise NoRoomError(
-            f"the range that follows from UID {owner.uid}, {start}:{wish.count}, was released by {note[2]} "
+            f"the range that follows from UID {owner.uid}, {start}:{wish.count}, was released by {shown(note[2])} "
             f"({note[0]}:{note[1]}), whose containers' files may be left: reuse_released gives it all the same"
         )
     return [(start, wish.count)]

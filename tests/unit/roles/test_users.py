@@ -31,6 +31,7 @@ def evaluate(expression: str, role: str, **variables: Any) -> Any:
         (1000, ["1000"]),
         ([1000, "bob"], ["1000", "bob"]),
         ([], []),
+        (["null", None, "None"], ["null", "None"]),
         (None, []),
     ],
 )
@@ -54,3 +55,24 @@ def test_the_unit_of_the_timer_names_the_users(given: dict[str, Any], arguments:
         template.read_text(), "rootless_cleanup", rootless_cleanup_orphans=False, ansible_managed="", **given
     )
     assert f"\nExecStart=/usr/local/bin/rootless-ns clean {arguments}\n" in unit
+
+
+def test_of_units_enabled_by_name_the_name_is_no_uid() -> None:
+    links = [
+        {"path": f"/etc/systemd/system/x.wants/rootless-ns@{name}.service"} for name in ("alice", "app2024", "1000")
+    ]
+    found = evaluate(
+        "{{ [__rootless_persist_enabled_uids, __rootless_persist_enabled | length] }}",
+        "rootless_persist",
+        __rootless_persist_links={"files": links},
+    )
+    assert found == [["1000"], 3]
+
+
+def test_names_of_those_who_linger_are_as_logind_escapes_them() -> None:
+    tasks = (ROLES / "rootless_host/tasks/lingering.yml").read_text()
+    (line,) = [line for line in tasks.splitlines() if "map('replace'" in line]
+    found = evaluate(
+        f"{{{{ names {line.strip().removesuffix('}}')} }}}}", "rootless_host", names=["DOM\\\\bob", "alice"]
+    )
+    assert found == ["DOM\\bob", "alice"]

@@ -6,11 +6,18 @@
 from __future__ import annotations
 
 import pwd
+from pathlib import Path
 
 import pytest
 
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.login_defs import KINDS
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.subid import SubidError
-from ansible_collections.userns.rootless.plugins.module_utils._rootless.subid_change import KEY_NAME, Accounts
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.subid_change import (
+    KEY_NAME,
+    Accounts,
+    SubidChange,
+)
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.subid_plan import Wish
 
 
 @pytest.mark.parametrize("asked", ["", " a", "a\r", "a:b", "a\nb", "#a", "a\0b", "4294967295", "99999999999", "9" * 20])
@@ -31,3 +38,19 @@ def test_the_primary_group_of_a_user_that_is_not_listed_is_nobodys_range(monkeyp
     accounts = Accounts()
     assert accounts.owner("ldapa", key=KEY_NAME).uid == 200001
     assert 200513 in set(accounts.ids("gid"))
+
+
+def test_a_backup_that_fails_leaves_both_files(tmp_path: Path) -> None:
+    (tmp_path / "subgid").write_text("")
+
+    def fail(path: str) -> None:
+        raise SystemExit(path)
+
+    accounts = Accounts()
+    nowhere = str(tmp_path / "nowhere")
+    owners = [accounts.owner("nosuchuser", key=KEY_NAME)]
+    change = SubidChange(owners, accounts, etc=str(tmp_path), proc=nowhere, machines=nowhere)
+    with pytest.raises(SystemExit):
+        change.present({kind: Wish(count=65536) for kind in KINDS}, check=False, backup=fail)
+    assert not (tmp_path / "subuid").exists()
+    assert (tmp_path / "subgid").read_text() == ""

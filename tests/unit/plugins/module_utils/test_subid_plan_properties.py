@@ -106,12 +106,15 @@ def test_what_is_given_out_is_nobody_elses(text: str, owners: list[Owner], wish:
         assert [(range_.start, range_.count) for range_ in after.of(owner)] == outcome.ranges
 
 
+# Whoever has what follows from its UID keeps it, whatever others have given back of it.
+@example("u0:100:20\nu1:100:20\n", [U1, U0], Wish(20, allocate="uid", exclusive=True))
 @given(files, some_owners, wishes)
 def test_a_second_run_changes_nothing(text: str, owners: list[Owner], wish: Wish) -> None:
     once = plan_present(parse(text), owners, wish, policy=POLICY, in_use=[])
     served = [owner for owner, outcome in zip(owners, once.outcomes) if outcome.problem is None]
     twice = plan_present(parse(once.text), served, wish, policy=POLICY, in_use=[])
     assert twice.text == once.text
+    assert [outcome.problem for outcome in twice.outcomes] == [None] * len(served)
 
 
 @given(files, some_owners, wishes)
@@ -189,3 +192,9 @@ def test_a_thousand_owners_of_one_range_are_told_once_each() -> None:
     text = "".join(f"user{number}:100000:65536\n" for number in range(1000))
     told = SubidText(text, source="/etc/subuid", aliases={}).overlaps()
     assert [other.owner for _first, other in told] == [f"user{number}" for number in range(1, 1000)]
+
+
+def test_notes_of_a_thousand_owners_of_one_range_are_looked_at_once_each() -> None:
+    text = "".join(f"# released by userns.rootless: user{number}:100000:65536\n" for number in range(1000))
+    found = SubidText(text, source="/etc/subuid", aliases={}).released_twice()
+    assert (len(found), set(found)) == (999, {(100000, 165536)})
