@@ -14,7 +14,8 @@ from .._rootless.errors import RootlessError
 from .._rootless.login_defs import KINDS, read_policy
 from .._rootless.subid import SubidError, printable
 from .._rootless.subid_change import Accounts, HalfDoneError, KindOutcome, OverlapError, SubidChange, overlap_entry
-from .._rootless.subid_plan import Owner, Wish
+from .._rootless.subid_plan import Wish
+from .._rootless.subid_text import Owner
 
 ARGUMENT_SPEC: dict[str, Any] = {
     "owners": {"type": "list", "elements": "str", "required": True},

@@ -19,7 +19,8 @@ from .idmap import MAX_ID
 from .login_defs import KINDS, read_policy
 from .subid import FILES, SubidError, SubidProblem, SubidRange, open_subids, printable
 from .subid_edit import accounts_locked, locked, replace_file
-from .subid_plan import FilePlan, Owner, OwnerOutcome, SubidText, Wish, plan_absent, plan_present
+from .subid_plan import FilePlan, OwnerOutcome, Wish, plan_absent, plan_present
+from .subid_text import Owner, SubidText
 
 KEY_NAME = "name"
 KEY_UID = "uid"

@@ -12,12 +12,11 @@ import pytest
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.allocation import NoRoomError, by_uid
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.login_defs import Policy, read_policy
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.subid_plan import (
-    Owner,
-    SubidText,
     Wish,
     plan_absent,
     plan_present,
 )
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.subid_text import Owner, SubidText
 
 ALIASES = {"1000": "alice", "1001": "bob"}
 POLICY = Policy()

@@ -17,12 +17,11 @@ from hypothesis import strategies as st
 
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.login_defs import Policy
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.subid_plan import (
-    Owner,
-    SubidText,
     Wish,
     plan_absent,
     plan_present,
 )
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.subid_text import Owner, SubidText
 
 POLICY = Policy(first=100, last=2_000, count=10, uid_min=1)
 NAMES = [f"u{number}" for number in range(8)]
