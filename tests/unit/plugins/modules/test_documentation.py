@@ -31,7 +31,8 @@ from ansible_collections.userns.rootless.plugins.module_utils._rootless.readines
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.report import ProcessInTheWay, Report
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.state import Finding, PauseProcess
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.subid_change import KindOutcome
-from ansible_collections.userns.rootless.plugins.module_utils._rootless.subid_plan import Owner, OwnerOutcome
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.subid_plan import OwnerOutcome
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.subid_text import Owner
 
 PACKAGE = "ansible_collections.userns.rootless.plugins"
 MODULES = sorted(path.stem for path in (Path(__file__).parents[4] / "plugins/modules").glob("*.py"))

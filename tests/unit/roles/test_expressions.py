@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the userns.rootless authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a role takes for users, as lists or as people write them on a command line, and how units name them."""
+"""What roles make of their variables and of what they find, without a host."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 
@@ -76,3 +77,35 @@ def test_names_of_those_who_linger_are_as_logind_escapes_them() -> None:
         f"{{{{ names {line.strip().removesuffix('}}')} }}}}", "rootless_host", names=["DOM\\\\bob", "alice"]
     )
     assert found == ["DOM\\bob", "alice"]
+
+
+def task(role: str, file: str, name: str) -> dict[str, Any]:
+    tasks = yaml.safe_load((ROLES / role / "tasks" / file).read_text())
+    (found,) = [one for one in tasks if one["name"] == name]
+    return dict(found)
+
+
+def test_no_program_out_of_the_way_is_made_setuid() -> None:
+    found = ["/usr/local/bin/newuidmap", "/usr/bin/newgidmap", "/home/eve/usr/bin/newuidmap", "/bin/newuidmap"]
+    mended = task("rootless_host", "map_tools.yml", "Give back the setuid bit that Debian and Ubuntu ship")
+    variables = {"__rootless_host_powerless": found}
+    assert list(evaluate(mended["loop"], "rootless_cleanup", **variables)) == ["/usr/bin/newgidmap", "/bin/newuidmap"]
+
+
+@pytest.mark.parametrize(
+    ("written", "refused", "loaded"), [(False, True, True), (True, False, True), (False, False, False)]
+)
+def test_a_profile_that_was_never_loaded_is_loaded(written: bool, refused: bool, loaded: bool) -> None:
+    profile = task("rootless_host", "apparmor.yml", "Write the profile")
+    variables = {"__rootless_host_profile": {"changed": written}, "__rootless_host_refused": refused}
+    condition = profile["changed_when"].replace("__rootless_host_profile is changed", "__rootless_host_profile.changed")
+    assert evaluate(f"{{{{ {condition} }}}}", "rootless_cleanup", **variables) is loaded
+    assert profile["notify"] == "Load AppArmor profile for rootless containers"
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["rootless_persist/templates/rootless-ns@.service.j2", "rootless_cleanup/templates/rootless-ns-cleanup.service.j2"],
+)
+def test_a_unit_that_was_stopped_has_not_failed(unit: str) -> None:
+    assert "\nSuccessExitStatus=SIGTERM\n" in (ROLES / unit).read_text()
