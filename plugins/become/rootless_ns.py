@@ -128,7 +128,10 @@ from typing import Any
 from ansible.errors import AnsibleError
 from ansible.plugins.become import BecomeBase
 
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.through_sudo import ANNOUNCEMENT, PROMPT
 from ansible_collections.userns.rootless.plugins.plugin_utils._payload import program
+
+_ANNOUNCED = re.compile(rb"^%s([0-9a-f]{32})\r?\n" % ANNOUNCEMENT.encode(), re.MULTILINE)
 
 
 class _AnotherUser(str):
@@ -146,6 +149,9 @@ class _AnotherUser(str):
 
 class BecomeModule(BecomeBase):  # type: ignore[misc]
     name = "userns.rootless.rootless_ns"
+
+    _has_become = False
+    _key = b""
 
     # sudo's own words.
     fail = ("Sorry, try again.",)
@@ -165,18 +171,46 @@ class BecomeModule(BecomeBase):  # type: ignore[misc]
                 "become_method userns.rootless.rootless_ns: become_user must name the user whose namespace is joined, "
                 f"not {user or 'nobody'}"
             )
-        source = program(str(user), sudo=self._sudo(), create=self.get_option("create"))
+        asks = bool(self.get_option("become_pass"))
+        # Made anew for each command: the key is known only when sudo is about to ask.
+        self._has_become, self._key = False, b""
+        self.prompt = PROMPT.format(key="unknown") if asks else ""
+        source = program(
+            str(user), sudo=self._sudo(), create=self.get_option("create"), success=self.success, asks=asks
+        )
         python = self.get_option("python")
         if re.match(r"auto(_|$)", python):
             python = "python3"
+        # The program itself tells that becoming has worked. The shell is inside the namespace, where the user decides
+        # what it is.
+        command = shlex.quote(cmd)
+        if getattr(shell, "executable", None):
+            command = f"{shell.executable} -c {command}"
         # More than a path may be given, as with ansible_python_interpreter.
-        return f"{python} -I -S -c {shlex.quote(source)} {self._build_success_command(cmd, shell)}"
+        return f"{python} -I -S -c {shlex.quote(source)} {command}"
+
+    def check_success(self, b_output: bytes) -> bool:
+        """Whether the output holds the line that tells so; from then on nothing is taken for a prompt any more."""
+        found = bool(super().check_success(b_output))
+        self._has_become = self._has_become or found
+        return found
+
+    def check_password_prompt(self, b_output: bytes) -> bool:
+        """Whether sudo asks for the password: in its prompt is the key that was announced before sudo was started."""
+        if self._has_become:
+            return False
+        if not self._key:
+            announced = _ANNOUNCED.search(b_output)
+            if not announced:
+                return False
+            self._key = announced[1]
+            self.prompt = PROMPT.format(key=self._key.decode())
+        return bool(super().check_password_prompt(b_output))
 
     def _sudo(self) -> list[str]:
         flags = self._words("become_flags")
         if self.get_option("become_pass"):
-            self.prompt = f"[sudo via ansible, key={self._id}] password:"
-            flags = [flag for flag in map(_interactive, flags) if flag] + ["-p", self.prompt]
+            flags = [flag for flag in map(_interactive, flags) if flag]
         return [*self._words("become_exe"), *flags]
 
     def _words(self, option: str) -> list[str]:

@@ -19,6 +19,8 @@ import pytest
 import throwaway_users
 from throwaway_users import User, lock
 
+CHECKOUT = Path(__file__).parents[2]
+
 # Runs a command as root of a new user namespace with the given maps: `MAPS SETUP COMMAND...`.
 IN_USERNS = """
 import ctypes, os, subprocess, sys
@@ -153,6 +155,46 @@ def ns(module: Module) -> Module:
         result = module("rootless_ns", **named, **args)
         (entry,) = result["namespaces"]
         return {**result, **entry}
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory, public_python: str) -> Path:
+    """The command, installed as a role would do, where every user can run it."""
+    root = tmp_path_factory.mktemp("installed")
+    (root / "bin").mkdir()
+    library = CHECKOUT / "plugins/module_utils/_rootless"
+    shutil.copytree(library, root / "lib/rootless-ns/_rootless", ignore=shutil.ignore_patterns("__pycache__"))
+    command = root / "bin/rootless-ns"
+    first, rest = (CHECKOUT / "roles/rootless_persist/files/rootless-ns").read_text().split("\n", 1)
+    assert first == "#!/usr/bin/python3 -I"
+    command.write_text(f"#!{public_python} -I\n{rest}")
+    command.chmod(0o755)
+    for directory in (root, *root.parents):
+        if directory.stat().st_uid == os.geteuid() and str(directory).startswith("/tmp/"):
+            directory.chmod(0o755)
+    return command
+
+
+@pytest.fixture
+def command(installed: Path) -> Callable[..., Any]:
+    def run(*arguments: str, as_user: Any = None, env: dict[str, str] | None = None, **how: Any) -> Any:
+        line = [str(installed), *arguments]
+        if as_user is not None:
+            line = as_user.command(*line, env=env)
+        how = {"cwd": "/", "stdin": subprocess.DEVNULL, **how} if "input" not in how else {"cwd": "/", **how}
+        result = subprocess.run(
+            line,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+            env=None if as_user is not None else {**os.environ, **(env or {})},
+            **how,
+        )
+        assert "Traceback" not in result.stderr, result.stderr
+        return result
 
     return run
 

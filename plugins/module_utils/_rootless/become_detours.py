@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING
 
-from .joiner import FAILURE, JoinError, OtherUserError, find_user
+from .become_main import end_with
+from .joiner import JoinError, OtherUserError, find_user
 from .through_sudo import run_through_sudo
 
 if TYPE_CHECKING:
@@ -21,42 +21,30 @@ PACKAGE = "userns_rootless"
 
 
 def go_on(
-    error: Exception, user: str, command: Sequence[str], *, library: str, sudo: Sequence[str], sources: Sequence[bytes]
+    error: Exception,
+    user: str,
+    command: Sequence[str],
+    *,
+    asks: bool,
+    library: str,
+    sudo: Sequence[str],
+    sources: Sequence[bytes],
 ) -> NoReturn:
-    """Become the user through sudo where that is what is missing; else tell the error, and end."""
+    """Become the user through sudo where that is what is missing; else report the error, and end."""
     try:
         if isinstance(error, OtherUserError) and sources:
             # sudo would take a UID for a name.
             entry = find_user(user)
             run_through_sudo(
-                sudo, user=entry.pw_name, uid=entry.pw_uid, sources=sources, library=library, command=command
+                sudo, user=entry.pw_name, uid=entry.pw_uid, asks=asks, sources=sources, library=library, command=command
             )
     except (JoinError, OSError) as another:
         error = another
     if isinstance(error, (JoinError, OSError)):
-        _fail(str(error), command)
+        end_with(str(error), command)
     # Python's own report of it would hold the whole program.
     line = error.__traceback__.tb_lineno if error.__traceback__ else 0
-    _fail(f"internal error: {type(error).__name__}: {error} (line {line})", command)
-
-
-def _fail(text: str, command: Sequence[str]) -> NoReturn:
-    text = f"rootless_ns: {text}"
-    if _is_module(command):
-        import json
-
-        sys.stdout.write(json.dumps({"failed": True, "msg": text}) + "\n")
-    else:
-        sys.stderr.write(f"{text}\n")
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(FAILURE)
-
-
-def _is_module(command: Sequence[str]) -> bool:
-    """Whether Ansible waits for a module's result: it runs a file of its own, or a Python that reads the module."""
-    line = command[-1] if command else ""
-    return "/ansible-tmp-" in line or "python" in os.path.basename(line.strip("'\" ").rpartition(" ")[2])
+    end_with(f"internal error: {type(error).__name__}: {error} (line {line})", command)
 
 
 def set_up(library: str, uid: int) -> None:

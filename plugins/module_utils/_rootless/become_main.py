@@ -10,20 +10,27 @@ from __future__ import annotations
 
 import os
 import sys
+from fcntl import ioctl
 from typing import TYPE_CHECKING
 
-from .joiner import join_and_run
+from .joiner import FAILURE, JoinError, join_and_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
 
+# Seconds that a connection may take to read a line.
+_PATIENCE = 10.0
 
-def main(user: str, *, library: str, sudo: Sequence[str], sources: Sequence[bytes]) -> NoReturn:
+
+def main(
+    user: str, *, success: str, asks: bool, library: str, sudo: Sequence[str], sources: Sequence[bytes]
+) -> NoReturn:
     """Run the command in `sys.argv` in the user's namespace.
 
-    `library` holds the library's sources, packed; it is empty if no namespace is to be set up. `sources` are this
-    program and its detours, for sudo to run as the user; empty where sudo runs them already.
+    `success` is the line by which Ansible knows that becoming has worked; `asks` tells that it may answer a prompt of
+    sudo's until then. `library` holds the library's sources, packed; it is empty if no namespace is to be set up.
+    `sources` are this program and its detours, for sudo to run as the user; empty where sudo runs them already.
     """
     command = sys.argv[1:]
 
@@ -32,9 +39,83 @@ def main(user: str, *, library: str, sudo: Sequence[str], sources: Sequence[byte
 
         set_up(library, uid)
 
+    def announce() -> None:
+        os.write(1, f"{success}\n".encode())
+        if asks:
+            _wait_until_read(1)
+
+    def fail(reason: str) -> NoReturn:
+        end_with(reason, command)
+
+    if os.geteuid() == 0:
+        try:
+            # The user's programs must not reach the terminal of who runs Ansible.
+            os.setsid()
+        except PermissionError:
+            # It leads its session already: a connection has made that for this command alone.
+            pass
     try:
-        join_and_run(user, command, create=create if library else None, environment=os.environ)
+        join_and_run(
+            user,
+            command,
+            create=create if library else None,
+            environment=os.environ,
+            announce=announce if success else None,
+            fail=fail,
+        )
     except Exception as error:
         from .become_detours import go_on
 
-        go_on(error, user, command, library=library, sudo=sudo, sources=sources)
+        go_on(error, user, command, asks=asks, library=library, sudo=sudo, sources=sources)
+
+
+def end_with(reason: str, command: Sequence[str]) -> NoReturn:
+    """Report why the command was not run, and end. Imports nothing: the user's mounts may be in force."""
+    text = f"rootless_ns: {reason}"
+    if _is_module(command):
+        os.write(1, f'{{"failed": true, "msg": "{_escaped(text)}"}}\n'.encode("ascii"))
+    else:
+        os.write(2, f"{text}\n".encode(errors="backslashreplace"))
+    os._exit(FAILURE)
+
+
+def _is_module(command: Sequence[str]) -> bool:
+    """Whether Ansible waits for a module's result: it runs a file of its own, or a Python that reads the module."""
+    line = command[-1] if command else ""
+    return "/ansible-tmp-" in line or "python" in os.path.basename(line.strip("'\" ").rpartition(" ")[2])
+
+
+def _escaped(text: str) -> str:
+    """Text as in a JSON string."""
+    plain = text.encode("utf-8", "backslashreplace").decode()
+    return "".join(_escape(char) if char in '"\\' or not " " <= char <= "~" else char for char in plain)
+
+
+def _escape(char: str) -> str:
+    code = ord(char)
+    units = [code] if code < 0x10000 else [0xD7C0 + (code >> 10), 0xDC00 | code & 0x3FF]
+    return "".join(f"\\u{unit:04x}" for unit in units)
+
+
+def _wait_until_read(fd: int) -> None:
+    """Wait until the other end has read all that was written. Raises `JoinError` where it does not.
+
+    What the user's programs write can then overtake it in no other stream, and pass for a prompt of sudo's.
+    """
+    import termios
+    import time
+
+    # Of a pipe either end tells what is in it; a socket and a terminal tell what they have not passed on.
+    is_pipe = os.fstat(fd).st_mode & 0o170000 == 0o010000
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            answer = ioctl(fd, termios.FIONREAD if is_pipe else termios.TIOCOUTQ, b"\0\0\0\0")
+        except OSError:
+            # A file, in which nothing waits.
+            return
+        if not int.from_bytes(answer, sys.byteorder):
+            return
+        if time.monotonic() > deadline:
+            raise JoinError(f"nobody has read the standard output for {_PATIENCE:g} s")
+        time.sleep(0.0005)

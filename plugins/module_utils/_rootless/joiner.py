@@ -17,7 +17,7 @@ from fcntl import ioctl
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, MutableMapping, Sequence
     from typing import NoReturn
 
     # Open descriptors of a user and a mount namespace.
@@ -39,6 +39,19 @@ _CLONE_NEWUSER = 0x10000000
 _NONE = 1 << 29 if os.uname().machine.startswith(("ppc", "mips", "sparc", "alpha")) else 0
 _GET_USERNS, _GET_PARENT, _GET_NSTYPE, _GET_OWNER_UID = (_NONE | number for number in range(0xB701, 0xB705))
 
+# prctl(2), keyctl(2)
+_PR_SET_DUMPABLE = 4
+_JOIN_SESSION_KEYRING = 1
+_KEYCTL = {"x86_64": 250, "aarch64": 219}
+# A login UID that nothing has set: (uid_t) -1.
+_UNSET = b"4294967295"
+
+_PIPELINING = (
+    "Turn on pipelining, so that no file is needed (ANSIBLE_PIPELINING=1, or pipelining = true in the section "
+    "ssh_connection of ansible.cfg); or install the package acl on the host, and keep remote_tmp on a file system that "
+    "was mounted when the namespace was made"
+)
+
 _PINS = "/run/rootless-ns"
 # One half of the file ns_handles, in bytes.
 HANDLE = 136
@@ -53,12 +66,20 @@ class OtherUserError(JoinError):
 
 
 def join_and_run(
-    user: str, command: Sequence[str], *, create: Creator | None = None, environment: Mapping[str, str]
+    user: str,
+    command: Sequence[str],
+    *,
+    create: Creator | None = None,
+    environment: MutableMapping[str, str],
+    announce: Callable[[], None] | None = None,
+    fail: Callable[[str], NoReturn],
 ) -> NoReturn:
     """Replace this process by `command`, run as root of the user's namespace.
 
     `user` is a name or a UID. Where there is no namespace `create` sets one up; without it that is an error.
-    `environment` is this process's own. Raises `JoinError`, and `OSError` where the command cannot be run.
+    `environment` is this process's own; as root it is emptied. `announce` is called when nothing is left to do but
+    to enter the namespace. From then on the user's mounts decide what every path means: `fail`, which gets the reason
+    why the command cannot be run, must import and open nothing. Raises `JoinError` and `OSError` before that.
     """
     entry = find_user(user)
     uid = entry.pw_uid
@@ -71,36 +92,48 @@ def join_and_run(
     directory = _working_directory()
     # Nothing of the caller's may get into the namespace, where its owner could take it from the process.
     os.closerange(3, 1 << 20)
-    # The pins lie in root's own directory: root, too, may look there.
+    # The pins are in root's own directory: root, too, may look there.
     pair = _opened(_pinned, str(uid), uid) or (open_namespace(uid, own) if is_self else None)
-    if pair is None:
-        if create is not None:
-            from .joiner_detours import set_up_where_there_is_none
+    if pair is None and create is not None:
+        from .joiner_detours import set_up_where_there_is_none
 
-            set_up_where_there_is_none(entry, create, own)
-        if not is_self:
-            become(entry)
-        pair = open_namespace(uid, own)
-    elif not is_self:
+        set_up_where_there_is_none(entry, create, own)
+    inherited = {name: value for name, value in environment.items() if name in _KEPT or name.startswith("LC_")}
+    if not is_self:
+        shed(entry, environment)
         become(entry)
+    if pair is None:
+        pair = open_namespace(uid, own)
     runtime_dir = find_runtime_dir(uid, own)
     if pair is None:
         raise JoinError(
             f"{entry.pw_name} has no namespace to join: neither a pin in {_PINS}/{uid} nor a key in "
             f"{runtime_dir or 'a runtime directory'}. Set one up with userns.rootless.rootless_ns, or with podman"
         )
-    enter(*pair)
-    for path in (directory, entry.pw_dir, "/"):
-        try:
-            os.chdir(path)
-            break
-        except OSError:
-            continue
-    if "ansible-tmp-" in command[-1]:
-        from .joiner_detours import check_readable
-
-        check_readable(command, entry.pw_name)
-    _exec(command, _environment(environment, entry, runtime_dir))
+    has_files = "ansible-tmp-" in command[-1]
+    if has_files:
+        from .joiner_detours import unreadable_file
+    variables = _environment(inherited, entry, runtime_dir)
+    _default_signals()
+    setns: Callable[[int, int], None] = getattr(os, "setns", None) or _setns_of_libc()
+    if announce is not None:
+        announce()
+    reason = "interrupted"
+    try:
+        enter(*pair, setns=setns)
+        _change_directory(directory, entry.pw_dir, "/")
+        path = unreadable_file(command) if has_files else None
+        if path is None:
+            reason = f"cannot run {command[0]!r} in the namespace of {entry.pw_name}: {_exec(command, variables)}"
+        else:
+            reason = f"{path} cannot be read by {entry.pw_name} inside its namespace. {_PIPELINING}"
+    except OSError as error:
+        reason = f"cannot join the namespace of {entry.pw_name}: {error.strerror}"
+    except Exception as error:
+        reason = f"internal error: {type(error).__name__}: {error}"
+    finally:
+        # Whatever has happened: what Python does about an exception reads files.
+        fail(reason)
 
 
 def find_user(user: str) -> Any:
@@ -117,10 +150,35 @@ def find_user(user: str) -> Any:
         raise JoinError(f"user {user!r} does not exist on this host") from None
 
 
+def shed(entry: Any, environment: MutableMapping[str, str]) -> None:
+    """Give up what is root's and would reach what the user runs: session keyring, environment. Raises `JoinError`.
+
+    A login UID that is not set becomes the user's: the user could set it to anybody's, and be audited as that one.
+    """
+    _new_keyring()
+    try:
+        with open("/proc/self/loginuid", "r+b", buffering=0) as file:
+            if file.read() == _UNSET:
+                file.seek(0)
+                file.write(str(entry.pw_uid).encode())
+    except OSError:
+        # A kernel without audit, or a container whose login UID is the host's to set.
+        pass
+    environment.clear()
+    _wipe_initial_environment()
+
+
 def become(entry: Any) -> None:
-    """Turn this process, which is root's, into the user for good. No other process of the user's may trace it."""
+    """Turn this process, which is root's, into the user for good; neither traced nor dumped by the user's processes.
+
+    The kernel resets what can be dumped whenever the effective IDs change, to whatever fs.suid_dumpable is. So that
+    comes first, while the real and the saved UID still keep the user out: see commit_creds() and __ptrace_may_access().
+    """
     os.initgroups(entry.pw_name, entry.pw_gid)
     os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
+    os.setresuid(-1, entry.pw_uid, -1)
+    if _call_libc("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0):
+        raise JoinError("prctl(PR_SET_DUMPABLE) fails: the user could read what is root's in this process")
     os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
 
 
@@ -129,8 +187,10 @@ def open_namespace(uid: int, environment: Mapping[str, str]) -> Pair | None:
 
     Looked for in this order: the pin, Podman's file handles, Podman's pause process.
     """
-    state_dir = f"{find_runtime_dir(uid, environment)}/libpod/tmp"
-    for key, where in ((_pinned, str(uid)), (_by_handles, state_dir), (_of_pause_process, state_dir)):
+    runtime_dir = find_runtime_dir(uid, environment)
+    state_dir = f"{runtime_dir}/libpod/tmp"
+    of_podman = ((_by_handles, state_dir), (_of_pause_process, state_dir)) if runtime_dir else ()
+    for key, where in ((_pinned, str(uid)), *of_podman):
         pair = _opened(key, where, uid)
         if pair is not None:
             return pair
@@ -146,15 +206,24 @@ def _opened(key: Callable[[str], Pair | None], where: str, uid: int) -> Pair | N
     return pair if pair is not None and _is_theirs(pair, uid) else None
 
 
-def enter(user_fd: int, mnt_fd: int) -> None:
+def enter(user_fd: int, mnt_fd: int, *, setns: Callable[[int, int], None]) -> None:
     """Join both namespaces and become root in them, as Podman's rootless_linux.c does."""
-    setns: Callable[[int, int], None] = getattr(os, "setns", _setns)
     setns(user_fd, _CLONE_NEWUSER)
     setns(mnt_fd, _CLONE_NEWNS)
     os.close(user_fd)
     os.close(mnt_fd)
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
+
+
+def _change_directory(*paths: str) -> None:
+    """The first of them that can be entered."""
+    for path in paths:
+        try:
+            os.chdir(path)
+            return
+        except OSError:
+            continue
 
 
 def _working_directory() -> str:
@@ -230,39 +299,96 @@ def _is_theirs(pair: Pair, uid: int) -> bool:
     return owner == uid and parent == own and of_mnt == os.fstat(user_fd).st_ino
 
 
-def _setns(fd: int, kind: int) -> None:
-    """For Python before 3.12."""
+def _call_libc(name: str, *arguments: int | None) -> int:
+    """A function of the C library that takes small integers and NULL, and returns an int."""
     # To import ctypes itself would take as long as all the rest.
     import _ctypes
 
     itself: Any = None
+    return int(_ctypes.call_function(_ctypes.dlsym(_ctypes.dlopen(itself, 0), name), arguments))
+
+
+def _setns_of_libc() -> Callable[[int, int], None]:
+    """For Python before 3.12; all that it needs is loaded before."""
+    import _ctypes
+
+    itself: Any = None
     function = _ctypes.dlsym(_ctypes.dlopen(itself, 0), "setns")
-    if _ctypes.call_function(function, (fd, kind)):
-        from .joiner_detours import why_setns_fails
 
-        raise why_setns_fails(fd, kind)
+    def setns(fd: int, kind: int) -> None:
+        if _ctypes.call_function(function, (fd, kind)):
+            # While setns fails, this process is where it was: what is imported now is the host's.
+            from .joiner_detours import why_setns_fails
+
+            raise why_setns_fails(fd, kind)
+
+    return setns
 
 
-def _exec(command: Sequence[str], variables: dict[str, str]) -> NoReturn:
-    """As os.execvpe, which imports what takes as long to import as this takes to run."""
+def _new_keyring() -> None:
+    """A session keyring of its own, empty: keyctl(2), `KEYCTL_JOIN_SESSION_KEYRING`. Raises `JoinError`.
+
+    Where the kernel has no keys, or a filter forbids the call, there is none to hand over: the filter goes along.
+    """
+    number = _KEYCTL.get(os.uname().machine)
+    if number is None:
+        from .joiner_detours import keyctl_number
+
+        number = keyctl_number()
+    if _call_libc("syscall", number, _JOIN_SESSION_KEYRING, None) < 0:
+        from .joiner_detours import why_no_keyring
+
+        reason = why_no_keyring(number)
+        if reason:
+            raise JoinError(f"cannot leave root's session keyring: {reason}")
+
+
+def _wipe_initial_environment() -> None:
+    """Overwrite what execve(2) left on the stack; copies that Python has made may remain until they are reused."""
+    try:
+        with open("/proc/self/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+        # proc_pid_stat(5): env_start and env_end; the first field here is the third there.
+        start, end = int(fields[47]), int(fields[48])
+        fd = os.open("/proc/self/mem", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.pwrite(fd, bytes(end - start), start)
+        finally:
+            os.close(fd)
+    except (OSError, ValueError, IndexError):
+        # Nobody but root can read this process anyway.
+        pass
+
+
+def _default_signals() -> None:
+    """What Python ignores for itself, the command would inherit."""
     # signal itself would import much.
     import _signal  # type: ignore[import-not-found,unused-ignore]
 
-    # What Python ignores for itself, the command would inherit.
     for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
         _signal.signal(number, _signal.SIG_DFL)
-    name = command[0]
+
+
+def _exec(command: Sequence[str], variables: dict[str, str]) -> str:
+    """As execvpe(3), without the imports of os.execvpe; returns why the command cannot be run."""
+    name, why = command[0], "no such command there"
     for directory in [""] if "/" in name else _PATH.split(":"):
         try:
             os.execve(os.path.join(directory, name), list(command), variables)
         except (FileNotFoundError, NotADirectoryError):
             continue
-    raise FileNotFoundError(2, f"{name}: no such command inside the namespace")
+        except PermissionError as error:
+            # A later directory may have one that can be run.
+            why = str(error.strerror)
+        except OSError as error:
+            why = str(error.strerror)
+            break
+    return why
 
 
-def _environment(caller: Mapping[str, str], entry: Any, runtime_dir: str | None) -> dict[str, str]:
-    variables = {name: value for name, value in caller.items() if name in _KEPT or name.startswith("LC_")}
-    variables.update(
+def _environment(inherited: Mapping[str, str], entry: Any, runtime_dir: str | None) -> dict[str, str]:
+    variables = dict(
+        inherited,
         HOME=entry.pw_dir,
         USER=entry.pw_name,
         LOGNAME=entry.pw_name,

@@ -48,6 +48,39 @@ def why_setns_fails(fd: int, kind: int) -> OSError:
     return OSError(ctypes.get_errno(), f"setns: {os.strerror(ctypes.get_errno())}")
 
 
+# keyctl(2) on machines that joiner.py does not name; asm-generic/unistd.h has 219 for all newer ones.
+_KEYCTL_ELSEWHERE = {
+    "i686": 288,
+    "armv7l": 311,
+    "ppc64le": 271,
+    "ppc64": 271,
+    "s390x": 280,
+    "riscv64": 219,
+    "loongarch64": 219,
+}
+
+
+def keyctl_number() -> int:
+    """The number of keyctl(2) on this machine. Raises `JoinError` where it is not known."""
+    number = _KEYCTL_ELSEWHERE.get(os.uname().machine)
+    if number is None:
+        raise JoinError(f"the number of keyctl(2) is not known on {os.uname().machine}: root's keyring would be kept")
+    return number
+
+
+def why_no_keyring(number: int) -> str | None:
+    """Join a session keyring once more, in a way that tells the error; None where there is no keyring to leave."""
+    import ctypes
+    import errno
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.syscall.restype = ctypes.c_long
+    if libc.syscall(ctypes.c_long(number), ctypes.c_long(1), None) >= 0:
+        return None
+    reason = ctypes.get_errno()
+    return None if reason in (errno.ENOSYS, errno.EPERM, errno.EACCES) else os.strerror(reason)
+
+
 def set_up_where_there_is_none(entry: Any, create: Creator, environment: Mapping[str, str]) -> None:
     """Have `create` set up the user's namespace, unless a look as the user finds one. Raises `JoinError`."""
 
@@ -83,16 +116,12 @@ def _in_child(work: Callable[[], object]) -> str:
     return told[1:]
 
 
-def check_readable(command: Sequence[str], name: str) -> None:
-    """Where Ansible has put a module into a file, it must be there, and readable, inside the namespace."""
+def unreadable_file(command: Sequence[str]) -> str | None:
+    """A file that Ansible has put a module into, and that is not there, or not readable, inside the namespace."""
     for path in _temporary_files(command[-1]):
         if not os.access(path, os.R_OK):
-            raise JoinError(
-                f"{path} cannot be read by {name} inside its namespace. Turn on pipelining, so that no file is needed "
-                "(ANSIBLE_PIPELINING=1, or pipelining = true in the section ssh_connection of ansible.cfg); or install "
-                "the package acl on the host, and keep remote_tmp on a file system that was mounted when the namespace "
-                "was made"
-            )
+            return path
+    return None
 
 
 def _temporary_files(text: str) -> list[str]:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
 
+# The line that tells Ansible which key sudo's prompt will hold, and that prompt.
+ANNOUNCEMENT = "ROOTLESS-NS-PROMPT-"
+PROMPT = "[sudo via ansible, key={key}] password:"
+
 # Runs as the other user: argv is the socket's name, then the command.
 LOADER = """
 import _socket, os, sys
@@ -38,9 +42,20 @@ exec(S, {"L": L.decode(), "R": R.decode()})
 
 
 def run_through_sudo(
-    sudo: Sequence[str], *, user: str, uid: int, sources: Sequence[bytes], library: str, command: Sequence[str]
+    sudo: Sequence[str],
+    *,
+    user: str,
+    uid: int,
+    asks: bool,
+    sources: Sequence[bytes],
+    library: str,
+    command: Sequence[str],
 ) -> NoReturn:
     """Replace this process by sudo, and let that run a program as the user with `command` as its arguments.
+
+    With `asks`, sudo's prompt holds a key that only Ansible and sudo know: it is made here, written to the standard
+    error before sudo starts, and handed to sudo in its environment, which others cannot read. So nothing that the
+    user's processes write passes for that prompt, not even before the namespace is entered.
 
     `sudo` is the program and its flags; `sources` are that of the program and, packed, that of its detours, which with
     `library` are the program's global variables `R` and `L`. Raises `OSError` when sudo cannot be run.
@@ -59,6 +74,10 @@ def run_through_sudo(
         finally:
             os._exit(0)
     server.close()
+    if asks:
+        key = os.urandom(16).hex()
+        os.write(2, f"{ANNOUNCEMENT}{key}\n".encode())
+        os.environ["SUDO_PROMPT"] = PROMPT.format(key=key)
     python = [sys.executable or "python3", "-I", "-S", "-c", LOADER, name]
     os.execvp(sudo[0], [*sudo, "-u", user, *python, *command])
 

@@ -13,9 +13,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .arguments import EXEC_FAILURE, NAME, make_parser
-from .output import ERROR, WARNING, say
+from .output import ERROR, WARNING, prefix_of, printable, say
 
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     # Late where it is needed: exec is to cost little more than the start of Python.
     from ..calls.result import CallResult
 
@@ -85,19 +87,35 @@ def _tell_version() -> int:
 
 
 def _exec(arguments: Namespace, command: Sequence[str]) -> int:
+    if os.geteuid() == 0:
+        from .terminal import run_in_own_terminal, terminal_of_caller
+
+        terminal = terminal_of_caller()
+        if terminal is not None:
+            return run_in_own_terminal(terminal, lambda: _join(arguments, command))
+    return _join(arguments, command)
+
+
+def _join(arguments: Namespace, command: Sequence[str]) -> NoReturn:
     from ..joiner import JoinError, join_and_run
 
     user = arguments.user if arguments.user is not None else str(os.geteuid())
+
+    # Looked up before the environment is emptied.
+    prefix = prefix_of(ERROR)
+
+    def fail(reason: str) -> NoReturn:
+        # Imports nothing: the user's mounts may be in force.
+        os.write(2, f"{prefix}{NAME}: {printable(reason)}\n".encode())
+        os._exit(EXEC_FAILURE)
+
     try:
-        join_and_run(user, command, create=_set_up if arguments.create else None, environment=os.environ)
-    except JoinError as error:
-        say(f"{NAME}: {error}", ERROR)
-    except OSError as error:
-        say(f"{NAME}: cannot run {command[0]!r} in the namespace of {user}: {error.strerror}", ERROR)
+        join_and_run(user, command, create=_set_up if arguments.create else None, environment=os.environ, fail=fail)
+    except (JoinError, OSError) as error:
+        fail(str(error))
     except Exception as error:
         # The code of an uncaught exception would be taken for the command's.
-        say(f"{NAME}: internal error: {type(error).__name__}: {error}", ERROR)
-    return EXEC_FAILURE
+        fail(f"internal error: {type(error).__name__}: {error}")
 
 
 def _set_up(uid: int) -> None:

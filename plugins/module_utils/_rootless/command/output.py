@@ -16,9 +16,13 @@ ERROR, WARNING, INFO = 3, 4, 6
 def say(text: str, priority: int = INFO) -> None:
     """One line: what went well to the standard output, the rest to the standard error."""
     stream = sys.stdout if priority == INFO else sys.stderr
-    prefix = f"<{priority}>" if _goes_to_journal(stream) else ""
-    stream.write(f"{prefix}{printable(text)}\n")
+    stream.write(f"{prefix_of(priority)}{printable(text)}\n")
     stream.flush()
+
+
+def prefix_of(priority: int) -> str:
+    """What stands before a line of this priority: something only where the line goes to the journal."""
+    return f"<{priority}>" if _goes_to_journal(sys.stdout if priority == INFO else sys.stderr) else ""
 
 
 def printable(text: str) -> str:

@@ -1,0 +1,37 @@
+# Copyright (c) 2026, the userns.rootless authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the become plugin sends: it fits into one argument, and its parts do not get into each other's way."""
+
+from __future__ import annotations
+
+import ast
+
+from ansible_collections.userns.rootless.plugins.plugin_utils import _payload
+
+# MAX_ARG_STRLEN of the kernel, in bytes, on machines with pages of 4 KiB.
+LONGEST_ARGUMENT = 128 * 1024
+
+
+def names(files: tuple[str, ...]) -> list[str]:
+    """What stands at the top of the files, by name."""
+    found = []
+    for file in files:
+        for node in ast.parse(_payload._source(file)).body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                found.append(node.name)
+            elif isinstance(node, ast.Assign):
+                targets = [part for target in node.targets for part in ast.walk(target)]
+                found += [part.id for part in targets if isinstance(part, ast.Name)]
+    return found
+
+
+def test_program_and_detours_share_one_set_of_names() -> None:
+    """A name that stands twice would mean something else once the detours are loaded."""
+    found = names(_payload._PROGRAM + _payload._DETOURS)
+    assert sorted(found) == sorted(set(found))
+
+
+def test_it_fits_into_one_argument() -> None:
+    sent = _payload.program("u" * 32, sudo=["sudo", "-H", "-S", "-n"], create=True, success="x" * 64, asks=True)
+    assert len(sent) < LONGEST_ARGUMENT * 0.75
