@@ -256,14 +256,14 @@ def test_who_becomes_the_user_can_be_neither_read_nor_dumped(
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.RLIM_INFINITY))
     setting = Path("/proc/sys/fs/suid_dumpable")
     before = setting.read_text()
-    real = joiner._call_libc
+    real = joiner._of_libc
 
-    def stopping(name: str, *arguments: Any) -> int:
+    def stopping(name: str) -> Callable[..., int]:
         if name == "prctl":
             os.kill(os.getpid(), signal.SIGSTOP)
-        return real(name, *arguments)
+        return real(name)
 
-    monkeypatch.setattr(joiner, "_call_libc", stopping)
+    monkeypatch.setattr(joiner, "_of_libc", stopping)
     setting.write_text(suid_dumpable)
     pid = os.fork()
     if pid == 0:
@@ -298,3 +298,26 @@ def test_who_becomes_the_user_can_be_neither_read_nor_dumped(
         if pid:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
+
+
+def test_a_namespace_in_which_another_is_root_is_not_entered(user: Any, public_python: str, home: Path) -> None:
+    """ID 0 there is one of the user's subordinate IDs: who becomes that one is not the user any more."""
+    user.run("mkdir", "-p", "-m", "700", str(user.state_dir))
+    line = ["unshare", "--user", "--mount", "sleep", "100"]
+    with subprocess.Popen(user.command(*line, env={"_PODMAN_PAUSE": "1"})) as process:
+        try:
+            for _attempt in range(100):
+                if os.stat(f"/proc/{process.pid}/ns/user").st_ino != os.stat("/proc/self/ns/user").st_ino:
+                    break
+                time.sleep(0.02)
+            first = int(subprocess.check_output(["getsubids", user.name], text=True).split()[2])
+            for tool, own in (("newuidmap", user.uid), ("newgidmap", user.gid)):
+                user.run(tool, str(process.pid), "0", str(first), "100", "100", str(own), "1")
+            user.run("sh", "-c", f"printf %s {process.pid} > {user.pause_file}")
+            source = program(user.name, sudo=[], create=False, success="DONE-1")
+            command = [public_python, "-I", "-S", "-c", source, "touch", str(home / "ran")]
+            result = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", timeout=60)
+            assert (result.returncode, "ID 0 there is another's" in result.stderr) == (125, True), result
+            assert not (home / "ran").exists()
+        finally:
+            process.kill()

@@ -39,6 +39,7 @@ _CLONE_NEWUSER = 0x10000000
 _NONE = 1 << 29 if os.uname().machine.startswith(("ppc", "mips", "sparc", "alpha")) else 0
 _GET_USERNS, _GET_PARENT, _GET_NSTYPE, _GET_OWNER_UID = (_NONE | number for number in range(0xB701, 0xB705))
 
+_EPERM = 1
 # prctl(2), keyctl(2)
 _PR_SET_DUMPABLE = 4
 _JOIN_SESSION_KEYRING = 1
@@ -116,11 +117,12 @@ def join_and_run(
     variables = _environment(inherited, entry, runtime_dir)
     _default_signals()
     setns: Callable[[int, int], None] = getattr(os, "setns", None) or _setns_of_libc()
+    hide = _hider()
     if announce is not None:
         announce()
     reason = "interrupted"
     try:
-        enter(*pair, setns=setns)
+        enter(*pair, setns=setns, hide=hide)
         _change_directory(directory, entry.pw_dir, "/")
         path = unreadable_file(command) if has_files else None
         if path is None:
@@ -177,8 +179,7 @@ def become(entry: Any) -> None:
     os.initgroups(entry.pw_name, entry.pw_gid)
     os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
     os.setresuid(-1, entry.pw_uid, -1)
-    if _call_libc("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0):
-        raise JoinError("prctl(PR_SET_DUMPABLE) fails: the user could read what is root's in this process")
+    _hider()()
     os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
 
 
@@ -206,14 +207,23 @@ def _opened(key: Callable[[str], Pair | None], where: str, uid: int) -> Pair | N
     return pair if pair is not None and _is_theirs(pair, uid) else None
 
 
-def enter(user_fd: int, mnt_fd: int, *, setns: Callable[[int, int], None]) -> None:
-    """Join both namespaces and become root in them, as Podman's rootless_linux.c does."""
+def enter(user_fd: int, mnt_fd: int, *, setns: Callable[[int, int], None], hide: Callable[[], None]) -> None:
+    """Join both namespaces and become root in them, as Podman's rootless_linux.c does.
+
+    `hide` makes the process undumpable, and is called after each step after which the kernel may have reset that.
+    Raises `OSError`.
+    """
     setns(user_fd, _CLONE_NEWUSER)
+    if os.geteuid() != 0:
+        # Its owner has mapped somebody else there: whoever may act as that one could trace this process.
+        raise OSError(_EPERM, "the user is not root of it, but ID 0 there is another's")
     setns(mnt_fd, _CLONE_NEWNS)
     os.close(user_fd)
     os.close(mnt_fd)
     os.setresgid(0, 0, 0)
+    hide()
     os.setresuid(0, 0, 0)
+    hide()
 
 
 def _change_directory(*paths: str) -> None:
@@ -299,24 +309,33 @@ def _is_theirs(pair: Pair, uid: int) -> bool:
     return owner == uid and parent == own and of_mnt == os.fstat(user_fd).st_ino
 
 
-def _call_libc(name: str, *arguments: int | None) -> int:
+def _of_libc(name: str) -> Callable[..., int]:
     """A function of the C library that takes small integers and NULL, and returns an int."""
     # To import ctypes itself would take as long as all the rest.
     import _ctypes
 
     itself: Any = None
-    return int(_ctypes.call_function(_ctypes.dlsym(_ctypes.dlopen(itself, 0), name), arguments))
+    address = _ctypes.dlsym(_ctypes.dlopen(itself, 0), name)
+    return lambda *arguments: int(_ctypes.call_function(address, arguments))
+
+
+def _hider() -> Callable[[], None]:
+    """Makes this process undumpable; all that it needs is loaded before it is called. Raises `OSError`."""
+    prctl = _of_libc("prctl")
+
+    def hide() -> None:
+        if prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0):
+            raise OSError(_EPERM, "prctl(PR_SET_DUMPABLE) fails, so that the user could read this process")
+
+    return hide
 
 
 def _setns_of_libc() -> Callable[[int, int], None]:
-    """For Python before 3.12; all that it needs is loaded before."""
-    import _ctypes
-
-    itself: Any = None
-    function = _ctypes.dlsym(_ctypes.dlopen(itself, 0), "setns")
+    """For Python before 3.12; all that it needs is loaded before it is called."""
+    function = _of_libc("setns")
 
     def setns(fd: int, kind: int) -> None:
-        if _ctypes.call_function(function, (fd, kind)):
+        if function(fd, kind):
             # While setns fails, this process is where it was: what is imported now is the host's.
             from .joiner_detours import why_setns_fails
 
@@ -335,7 +354,7 @@ def _new_keyring() -> None:
         from .joiner_detours import keyctl_number
 
         number = keyctl_number()
-    if _call_libc("syscall", number, _JOIN_SESSION_KEYRING, None) < 0:
+    if _of_libc("syscall")(number, _JOIN_SESSION_KEYRING, None) < 0:
         from .joiner_detours import why_no_keyring
 
         reason = why_no_keyring(number)
