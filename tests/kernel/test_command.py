@@ -179,6 +179,13 @@ def test_exec_is_the_command(command: Command, user: Any) -> None:
     assert "cannot run 'nosuchcommand'" in missing.stderr
 
 
+def test_exec_is_for_one_user(command: Command, make_user: Any) -> None:
+    """sudo's rule for `exec --user alice *` would otherwise be one for everybody."""
+    user, other = make_user(), make_user()
+    refused = command("exec", "--user", user.name, "--user", other.name, "--", "true")
+    assert (refused.returncode, "more than once" in refused.stderr) == (125, True)
+
+
 def test_exec_passes_signals(installed: Path, command: Command, user: Any) -> None:
     command("present", "--user", user.name)
     script = 'trap "echo got it; exit 9" TERM; echo ready; while :; do sleep 0.05; done'

@@ -16,6 +16,9 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from .errors import RootlessError
 from .kernel import MS_BIND, MS_PRIVATE, Syscalls
@@ -24,6 +27,8 @@ from .nsfs import NamespacePair
 DIRECTORY_NAME = "rootless-ns"
 _MAX_STACKED = 16
 _SEARCHABLE = 0o711
+# How long another run may take to mount the directory.
+LOCK_SECONDS = 10.0
 
 
 class PinError(RootlessError):
@@ -126,7 +131,8 @@ class PinStore:
         if self._prepared:
             return
         try:
-            os.mkdir(self.directory)
+            # Never readable, not even at first: whoever has it open could lock it.
+            os.mkdir(self.directory, _SEARCHABLE)
         except FileExistsError:
             pass
         fd = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -135,17 +141,39 @@ class PinStore:
             if status.st_uid != os.geteuid() or status.st_mode & 0o022:
                 raise PinError(f"{self.directory} must be a directory of root's that nobody else may write to")
             os.fchmod(fd, _SEARCHABLE)
-            # Two runs at once must not mount it twice: the second mount would hide the pins below.
-            fcntl.flock(fd, fcntl.LOCK_EX)
+        finally:
+            os.close(fd)
+        # Two runs at once must not mount it twice: the second mount would hide the pins below.
+        with self._locked():
             propagation = self._propagation()
             if propagation is None:
                 self._syscalls.mount(self.directory, self.directory, MS_BIND)
             # A later `mount --make-rshared /` has taken it along, perhaps.
             if propagation != "":
                 self._syscalls.mount(None, self.directory, MS_PRIVATE)
+        self._prepared = True
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """A lock on a file that nobody but root can open. Raises `PinError` where it stays locked."""
+        path = f"{self.directory}.lock"
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            deadline = time.monotonic() + LOCK_SECONDS
+            while True:
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        raise PinError(
+                            f"{path} has been locked by another process of root's for {LOCK_SECONDS:g} s; "
+                            f"find it with: fuser -v {path}"
+                        ) from None
+                    time.sleep(0.01)
+            yield
         finally:
             os.close(fd)
-        self._prepared = True
 
     def _propagation(self) -> str | None:
         """How mounts in the directory spread ("" if not at all); None where it is no mount point.

@@ -163,8 +163,17 @@ class ProcessTable:
 
 
 def has_namespaces(path: str) -> bool:
-    """False for a zombie: it keeps its user namespace's name but lives nowhere any more. `path` is its directory."""
-    return os.path.exists(f"{path}/ns/mnt")
+    """False for a zombie: it keeps its user namespace's name but lives nowhere any more. `path` is its directory.
+
+    Where only the first thread has ended, the others live on, and so does the process.
+    """
+    if os.path.exists(f"{path}/ns/mnt"):
+        return True
+    try:
+        threads = os.listdir(f"{path}/task")
+    except OSError:
+        return False
+    return any(os.path.exists(f"{path}/task/{thread}/ns/mnt") for thread in threads)
 
 
 def _describe(

@@ -74,6 +74,9 @@ class Accounts:
         name, uid = self._resolve(asked)
         if uid is not None and uid >= MAX_ID:
             raise SubidError(f"{asked} cannot be an owner: a UID is at most {MAX_ID - 1}")
+        if name is not None and name.isdigit() and name != str(uid):
+            # subuid(5) takes such a name for a UID as well: the line would be the range of two users.
+            return Owner(asked, str(uid), frozenset({str(uid)}), uid)
         names = frozenset({asked} | ({name} if name else set()) | ({str(uid)} if uid is not None else set()))
         if key == KEY_UID:
             if uid is None:

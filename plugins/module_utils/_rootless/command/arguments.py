@@ -47,7 +47,9 @@ def make_parser() -> argparse.ArgumentParser:
         _add(
             commands,
             "exec",
-            "Become a command, as root of a user's namespace. Nothing of root's own environment goes along.",
+            "Run a command as root of a user's namespace. Nothing of root's environment, keyring and terminal is passed "
+            "on: at a terminal, root's command gets a pseudo-terminal of its own; pipes and files are passed on as they "
+            "are.",
             codes=("125", "other"),
             tail=" -- COMMAND...",
         )
@@ -147,7 +149,13 @@ def _add_clean(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_exec(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--user", metavar="NAME", help="a name or a UID. Without it: oneself. Root has to give it")
+    # A list, so that a second one can be refused: who may run `exec --user alice *` by sudo must not get another's.
+    parser.add_argument(
+        "--user",
+        metavar="NAME",
+        action="append",
+        help="a name or a UID, once. Without it: oneself. Root has to give it",
+    )
     parser.add_argument(
         "--no-create",
         action="store_false",

@@ -69,7 +69,9 @@ def _split(argv: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
 def _check_users(parser: ArgumentParser, arguments: Namespace) -> None:
     is_root = os.geteuid() == 0
     if arguments.command == "exec":
-        if is_root and arguments.user is None:
+        if len(arguments.user or ()) > 1:
+            parser.error("exec runs a command for one user: --user was given more than once")
+        if is_root and not arguments.user:
             parser.error("root has no rootless namespace: --user is needed")
     elif arguments.everybody and arguments.users:
         parser.error("--user and --all exclude each other")
@@ -99,7 +101,7 @@ def _exec(arguments: Namespace, command: Sequence[str]) -> int:
 def _join(arguments: Namespace, command: Sequence[str]) -> NoReturn:
     from ..joiner import JoinError, join_and_run
 
-    user = arguments.user if arguments.user is not None else str(os.geteuid())
+    user = arguments.user[0] if arguments.user else str(os.geteuid())
 
     # Looked up before the environment is emptied.
     prefix = prefix_of(ERROR)

@@ -40,6 +40,21 @@ def test_the_primary_group_of_a_user_that_is_not_listed_is_nobodys_range(monkeyp
     assert 200513 in set(accounts.ids("gid"))
 
 
+def test_who_is_named_by_a_number_is_written_by_uid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """subuid(5) reads a line of "6105" as that of UID 6105, too: two users would have one range."""
+    entries = [
+        pwd.struct_passwd(("6105", "x", 7002, 7002, "", "/", "/bin/sh")),
+        pwd.struct_passwd(("alice", "x", 6105, 6105, "", "/", "/bin/sh")),
+    ]
+    monkeypatch.setattr(pwd, "getpwall", lambda: entries)
+    accounts = Accounts()
+    owner = accounts.owner("6105", key=KEY_NAME)
+    assert (owner.key, owner.uid) == ("7002", 7002)
+    assert "6105" not in owner.names
+    alice = accounts.owner("alice", key=KEY_NAME)
+    assert (alice.key, alice.uid) == ("alice", 6105)
+
+
 def test_a_backup_that_fails_leaves_both_files(tmp_path: Path) -> None:
     (tmp_path / "subgid").write_text("")
 
