@@ -157,10 +157,11 @@ def test_the_key_of_sudos_prompt_is_in_no_argument(make_user: Any, tmp_path: Pat
 
 
 def evil_library(home: Path) -> Path:
-    """A directory in which every module of the standard library is the user's."""
+    """A directory in which every module of the standard library, and of ours, is the user's."""
     path = home / "library"
     path.mkdir()
-    for name in sys.stdlib_module_names:
+    ours = {file.stem for file in (CHECKOUT / "plugins/module_utils/_rootless").rglob("*.py")} - {"__init__"}
+    for name in sys.stdlib_module_names | ours:
         (path / name).mkdir()
         for file in (path / name / "__init__.py", path / f"{name}.py"):
             file.write_text(EVIL_MODULE.format(notes=str(home / "notes"), name=name))
