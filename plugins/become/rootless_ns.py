@@ -55,7 +55,9 @@ options:
       - name: ANSIBLE_BECOME_EXE
       - name: ANSIBLE_ROOTLESS_NS_EXE
   become_flags:
-    description: Options for C(sudo). With a password, C(-n) is left out.
+    description:
+      - Options for C(sudo). With a password, C(-n) is left out, and C(-p) must not be given, since C(sudo) is told a
+        prompt that others cannot guess.
     type: string
     default: -H -S -n
     keyword:
@@ -116,7 +118,10 @@ notes:
     inside its namespace. That takes the package C(acl) on the host where the connection is not root's, and
     C(remote_tmp) on a file system that was mounted when the namespace was made. Where a file
     cannot be read, the task says so.
-  - What runs in a namespace can be seen and changed by the user whose namespace it is, just as with C(sudo -u).
+  - What runs in a namespace can be seen and changed by the user whose namespace it is, just as with C(sudo -u). Do not
+    send secrets there, and do not trust what comes back more than anything else that the user says.
+  - The become password is sent only to C(sudo), at most once for each task, and never once the namespace is entered.
+    On a connection as the user itself, the user's own shell can ask for it.
 seealso:
   - module: userns.rootless.rootless_ns
 """
