@@ -250,10 +250,9 @@ def test_roots_session_keyring_stays_outside(
 @pytest.mark.alone
 @pytest.mark.parametrize("suid_dumpable", ["0", "1", "2"])
 def test_who_becomes_the_user_can_be_neither_read_nor_dumped(
-    as_root: None, user: Any, monkeypatch: pytest.MonkeyPatch, suid_dumpable: str, tmp_path: Path
+    as_root: None, user: Any, monkeypatch: pytest.MonkeyPatch, suid_dumpable: str, home: Path
 ) -> None:
     """Stopped between its steps, and at their end, whatever the kernel makes of programs that change their IDs."""
-    tmp_path.chmod(0o777)
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.RLIM_INFINITY))
     setting = Path("/proc/sys/fs/suid_dumpable")
     before = setting.read_text()
@@ -274,7 +273,7 @@ def test_who_becomes_the_user_can_be_neither_read_nor_dumped(
             joiner.shed(entry, environment)
             joiner.become(entry)
             os.kill(os.getpid(), signal.SIGSTOP)
-            os.chdir(tmp_path)
+            os.chdir(home)
             resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
             os.kill(os.getpid(), signal.SIGQUIT)
         finally:
