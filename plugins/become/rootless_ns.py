@@ -115,9 +115,12 @@ options:
       - name: ANSIBLE_ROOTLESS_NS_PYTHON
 notes:
   - Modules are best sent through pipelining. Without it they are put into files, which the user must be able to read
-    inside its namespace. That takes the package C(acl) on the host where the connection is not root's, and
-    C(remote_tmp) on a file system that was mounted when the namespace was made. Where a file
-    cannot be read, the task says so.
+    inside its namespace, as are the files that M(ansible.builtin.copy) and M(ansible.builtin.template) send. That takes
+    the package C(acl) on the host, unless the connection is the user's own, and C(remote_tmp) on a file system that was
+    mounted when the namespace was made. Where a file cannot be read, the task says so.
+  - Without C(acl), on root's connection, Ansible says that it failed to change ownership of the temporary files. With
+    other become methods it makes the user the owner of its temporary directory then, and writes there as root, so that
+    the user can have any file of root's overwritten. With this one it cannot.
   - What runs in a namespace can be seen and changed by the user whose namespace it is, just as with C(sudo -u). Do not
     send secrets there, and do not trust what comes back more than anything else that the user says.
   - The become password is sent only to C(sudo), at most once for each task, and never once the namespace is entered.
@@ -139,17 +142,42 @@ from ansible_collections.userns.rootless.plugins.plugin_utils._payload import pr
 _ANNOUNCED = re.compile(rb"^%s([0-9a-f]{32})\r?\n" % ANNOUNCEMENT.encode(), re.MULTILINE)
 
 
-class _AnotherUser(str):
-    """A user's name that is told apart from every other, and so from that of the connection.
+# After a user's name, where Ansible would make the user the owner of files: chown(1) knows nobody of that name then.
+_NOT_AN_OWNER = ":install the package acl on the host, or turn on pipelining"
 
-    Where both are the same Ansible leaves out the become method, and the task would silently run outside.
+
+class _BecomeUser(str):
+    """A user's name with which Ansible becomes a user and sets ACLs, but changes no owner.
+
+    Ansible compares it with the connection's user, and leaves out the become method where both are the same; then the
+    task would silently run outside of the namespace. So it differs from every other.
+
+    Where a host has no setfacl(1), Ansible on root's connection makes the user the owner of its temporary directory,
+    and goes on to write there as root (see `_fixup_perms2` of ansible.plugins.action): the user can put a link there,
+    and have any file of root's overwritten. The text as chown(1) gets it is no user's name, so that this fails.
     """
 
-    __slots__ = ()
-    __hash__ = str.__hash__
+    __slots__ = ("_name",)
+
+    def __new__(cls, name: str) -> _BecomeUser:
+        user = super().__new__(cls, f"{name}{_NOT_AN_OWNER}")
+        user._name = name
+        return user
+
+    def __str__(self) -> str:
+        return self._name
+
+    def __format__(self, spec: str) -> str:
+        return format(self._name, spec)
+
+    def __eq__(self, other: object) -> bool:
+        return self._name == str(other)
 
     def __ne__(self, other: object) -> bool:
         return True
+
+    def __hash__(self) -> int:
+        return hash(self._name)
 
 
 class BecomeModule(BecomeBase):  # type: ignore[misc]
@@ -164,7 +192,7 @@ class BecomeModule(BecomeBase):  # type: ignore[misc]
 
     def get_option(self, option: str, hostvars: Any = None, playcontext: Any = None) -> Any:
         value = super().get_option(option, hostvars=hostvars, playcontext=playcontext)
-        return _AnotherUser(value) if option == "become_user" and value else value
+        return _BecomeUser(str(value)) if option == "become_user" and value else value
 
     def build_become_command(self, cmd: str, shell: Any) -> str:
         super().build_become_command(cmd, shell)

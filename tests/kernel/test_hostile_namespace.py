@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -101,11 +102,18 @@ def shell_of_users(home: Path, python: str) -> Path:
     return path
 
 
-def ansible(user: Any, python: str, *, pipelining: bool, command: str = "id -u") -> subprocess.CompletedProcess[str]:
-    line = [str(Path(sys.executable).with_name("ansible")), "localhost", "-m", "command", "-a", command, "-b"]
+def ansible(
+    user: Any, python: str, *task: str, pipelining: bool, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    line = [str(Path(sys.executable).with_name("ansible")), "localhost", *task, "-b"]
     line += ["--become-method", "userns.rootless.rootless_ns", "--become-user", user.name]
     line += ["-e", f"ansible_python_interpreter={python}", "-e", f"ansible_become_password={PASSWORD}"]
-    env = dict(os.environ, ANSIBLE_CONFIG=str(CHECKOUT / "ansible.cfg"), ANSIBLE_PIPELINING=str(pipelining))
+    env = {
+        **os.environ,
+        "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"),
+        "ANSIBLE_PIPELINING": str(pipelining),
+        **(env or {}),
+    }
     return subprocess.run(line, capture_output=True, text=True, check=False, cwd=CHECKOUT, env=env, timeout=120)
 
 
@@ -113,8 +121,11 @@ def ansible(user: Any, python: str, *, pipelining: bool, command: str = "id -u")
 def test_a_shell_of_the_users_is_not_given_the_password(
     mount: Any, user: Any, home: Path, public_python: str, pipelining: bool
 ) -> None:
+    if not pipelining and not shutil.which("setfacl"):
+        pytest.skip("needs setfacl (Debian: apt-get install acl), without which no file is sent")
     mount(shell_of_users(home, public_python), "/usr/bin/dash")
-    ansible(user, public_python, pipelining=pipelining)
+    env = {"ANSIBLE_REMOTE_TMP": str(home.parent / "remote")}
+    ansible(user, public_python, "-m", "command", "-a", "id -u", pipelining=pipelining, env=env)
     notes = (home / "notes").read_text()
     assert "asked" in notes
     assert PASSWORD not in notes
@@ -321,3 +332,55 @@ def test_a_namespace_in_which_another_is_root_is_not_entered(user: Any, public_p
             assert not (home / "ran").exists()
         finally:
             process.kill()
+
+
+# Waits for a directory of its own below its argument, and plants links to what only root may write.
+PLANT = """
+import os, sys, time
+place, target, notes = sys.argv[1:]
+with open(notes, "w", buffering=1) as notes:
+    print("watching", file=notes)
+    while True:
+        for name in os.listdir(place):
+            path = f"{place}/{name}"
+            try:
+                if os.stat(path).st_uid == os.getuid():
+                    print("was given", path, file=notes)
+                    os.symlink(target, f"{path}/AnsiballZ_copy.py")
+            except OSError:
+                pass
+"""
+
+
+@pytest.mark.parametrize("pipelining", [True, False], ids=["pipelining", "files"])
+def test_roots_temporary_directory_does_not_become_the_users(
+    ns: Run, user: Any, home: Path, public_python: str, tmp_path: Path, pipelining: bool
+) -> None:
+    """Where the host has no setfacl(1), Ansible would change the owner, and go on to write there as root."""
+    ns(user)
+    remote, tools, secret = (tmp_path / name for name in ("remote", "tools", "of-root"))
+    remote.mkdir(mode=0o755)
+    tools.mkdir()
+    secret.mkdir(mode=0o700)
+    (tools / "setfacl").write_text("#!/bin/sh\nexit 127\n")
+    (tools / "setfacl").chmod(0o755)
+    sources = tmp_path / "sources"
+    sources.mkdir()
+    for number in range(5):
+        (sources / f"file{number}").write_text(f"{number}")
+    env = {"PATH": f"{tools}:{os.environ['PATH']}", "ANSIBLE_REMOTE_TMP": str(remote)}
+    target, notes = secret / "overwritten", home / "notes"
+    line = user.command(public_python, "-c", PLANT, str(remote), str(target), str(notes))
+    with subprocess.Popen(line, cwd="/") as watcher:
+        try:
+            for _attempt in range(200):
+                if notes.exists() and notes.read_text():
+                    break
+                time.sleep(0.02)
+            copy = ("-m", "copy", "-a", f"src={sources}/ dest={home}/copied/")
+            result = ansible(user, public_python, *copy, pipelining=pipelining, env=env)
+        finally:
+            watcher.kill()
+    assert notes.read_text() == "watching\n"
+    assert not target.exists()
+    assert "Failed to change ownership of the temporary files" in result.stdout + result.stderr

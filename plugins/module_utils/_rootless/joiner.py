@@ -147,7 +147,8 @@ def find_user(user: str) -> Any:
     except KeyError:
         pass
     try:
-        return pwd.getpwuid(int(user))
+        # int() alone also reads blanks, signs, underscores and the digits of other scripts.
+        return pwd.getpwuid(int(user) if user.isascii() and user.isdigit() else -1)
     except (KeyError, ValueError, OverflowError):
         raise JoinError(f"user {user!r} does not exist on this host") from None
 

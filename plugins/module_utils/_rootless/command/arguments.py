@@ -47,9 +47,9 @@ def make_parser() -> argparse.ArgumentParser:
         _add(
             commands,
             "exec",
-            "Run a command as root of a user's namespace. Nothing of root's environment, keyring and terminal is passed "
-            "on: at a terminal, root's command gets a pseudo-terminal of its own; pipes and files are passed on as they "
-            "are.",
+            "Run a command as root of a user's namespace. Nothing of root's environment, keyring and terminal is "
+            "passed on: at a terminal, root's command gets a pseudo-terminal of its own; pipes and files are passed on "
+            "as they are.",
             codes=("125", "other"),
             tail=" -- COMMAND...",
         )
