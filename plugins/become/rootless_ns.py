@@ -139,7 +139,7 @@ from ansible.plugins.become import BecomeBase
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.through_sudo import ANNOUNCEMENT, PROMPT
 from ansible_collections.userns.rootless.plugins.plugin_utils._payload import program
 
-_ANNOUNCED = re.compile(rb"^%s([0-9a-f]{32})\r?\n" % ANNOUNCEMENT.encode(), re.MULTILINE)
+_ANNOUNCED = re.compile(rb"%s([0-9a-f]{32}) " % ANNOUNCEMENT.encode())
 
 
 # After a user's name, where Ansible would make the user the owner of files: chown(1) knows nobody of that name then.
@@ -238,7 +238,11 @@ class BecomeModule(BecomeBase):  # type: ignore[misc]
                 return False
             self._key = announced[1]
             self.prompt = PROMPT.format(key=self._key.decode())
-        return bool(super().check_password_prompt(b_output))
+        return self.prompt.encode() in b_output
+
+    def strip_become_prompt(self, data: bytes) -> bytes:
+        """The output without what has announced a prompt, and without the prompt."""
+        return _ANNOUNCED.sub(b"", bytes(super().strip_become_prompt(data)), count=1)
 
     def _sudo(self) -> list[str]:
         flags = self._words("become_flags")

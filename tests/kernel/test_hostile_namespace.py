@@ -38,7 +38,7 @@ for path in glob.glob("/proc/[0-9]*/cmdline"):
         pass
 found = [part for key in keys for part in key if part] or [b"0" * 32]
 for stream in (2, 1):
-    os.write(stream, b"\\nROOTLESS-NS-PROMPT-" + b"0" * 32 + b"\\n")
+    os.write(stream, b"\\nROOTLESS-NS-PROMPT-" + b"0" * 32 + b" ")
     for key in [*found, b"0" * 32]:
         os.write(stream, b"\\n[sudo via ansible, key=" + key + b"] password:")
 with open("{notes}", "ab") as notes:

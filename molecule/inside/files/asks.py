@@ -27,7 +27,7 @@ def prompts():
                 keys.update(re.findall(rb"\b[a-z0-9]{32}\b", file.read()))
         except OSError:
             continue
-    lines = [b"\nROOTLESS-NS-PROMPT-" + b"0" * 32 + b"\n"]
+    lines = [b"\nROOTLESS-NS-PROMPT-" + b"0" * 32 + b" "]
     lines += [b"\n[sudo via ansible, key=" + key + b"] password:" for key in keys]
     return b"".join(lines)
 

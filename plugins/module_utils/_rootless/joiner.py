@@ -92,7 +92,13 @@ def join_and_run(
     own = environment if is_self else {}
     directory = _working_directory()
     # Nothing of the caller's may get into the namespace, where its owner could take it from the process.
-    os.closerange(3, 1 << 20)
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2:
+            try:
+                os.close(int(name))
+            except OSError:
+                # The one that has listed the directory.
+                pass
     # The pins are in root's own directory: root, too, may look there.
     pair = _opened(_pinned, str(uid), uid) or (open_namespace(uid, own) if is_self else None)
     if pair is None and create is not None:

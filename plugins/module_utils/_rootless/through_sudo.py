@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
 
-# The line that tells Ansible which key sudo's prompt will hold, and that prompt.
+# What tells Ansible which key sudo's prompt will hold, and that prompt.
 ANNOUNCEMENT = "ROOTLESS-NS-PROMPT-"
 PROMPT = "[sudo via ansible, key={key}] password:"
 
@@ -76,7 +76,8 @@ def run_through_sudo(
     server.close()
     if asks:
         key = os.urandom(16).hex()
-        os.write(2, f"{ANNOUNCEMENT}{key}\n".encode())
+        # Without an end of the line: what follows is the prompt or the sign of success, and Ansible drops such lines.
+        os.write(2, f"{ANNOUNCEMENT}{key} ".encode())
         os.environ["SUDO_PROMPT"] = PROMPT.format(key=key)
     python = [sys.executable or "python3", "-I", "-S", "-c", LOADER, name]
     os.execvp(sudo[0], [*sudo, "-u", user, *python, *command])

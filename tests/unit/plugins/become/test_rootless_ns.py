@@ -39,7 +39,7 @@ def test_quotes_that_do_not_end_are_told(monkeypatch: pytest.MonkeyPatch, option
 
 
 KEY = b"0123456789abcdef" * 2
-ANNOUNCED = b"ROOTLESS-NS-PROMPT-" + KEY + b"\n"
+ANNOUNCED = b"ROOTLESS-NS-PROMPT-" + KEY + b" "
 PROMPT = b"[sudo via ansible, key=" + KEY + b"] password:"
 OTHER_PROMPT = PROMPT.replace(KEY, KEY[::-1])
 
@@ -64,11 +64,15 @@ def plugin(monkeypatch: pytest.MonkeyPatch) -> BecomeModule:
 def test_a_prompt_is_one_only_with_the_key_that_was_announced(plugin: BecomeModule) -> None:
     assert plugin.expect_prompt()
     assert not plugin.check_password_prompt(PROMPT)
-    # A line that is not complete yet.
+    # Not complete yet.
     assert not plugin.check_password_prompt(ANNOUNCED[:-5])
-    assert not plugin.check_password_prompt(ANNOUNCED.replace(b"\n", b"\r\n"))
+    assert not plugin.check_password_prompt(ANNOUNCED)
     assert not plugin.check_password_prompt(OTHER_PROMPT)
-    assert plugin.check_password_prompt(b"lecture\n" + PROMPT)
+    assert plugin.check_password_prompt(b"lecture\r\n" + PROMPT)
+    # As a terminal shows it, where all comes in one line.
+    assert plugin.check_password_prompt(ANNOUNCED + PROMPT)
+    assert plugin.check_success(ANNOUNCED + plugin.success.encode() + b"\r\n")
+    plugin._has_become = False
     # Only the first one counts.
     assert not plugin.check_password_prompt(ANNOUNCED.replace(KEY, KEY[::-1]) + OTHER_PROMPT)
 
@@ -86,6 +90,12 @@ def test_after_success_there_is_no_prompt(plugin: BecomeModule, announced: bool)
     assert not plugin.check_password_prompt(ANNOUNCED + PROMPT)
     # A later line is output, not a second success: connections leave those lines out.
     assert not plugin.check_success(b"output\n")
+
+
+def test_what_announces_a_prompt_is_no_output(plugin: BecomeModule) -> None:
+    assert plugin.strip_become_prompt(ANNOUNCED + b"error\n") == b"error\n"
+    assert plugin.check_password_prompt(ANNOUNCED + PROMPT)
+    assert plugin.strip_become_prompt(ANNOUNCED + PROMPT + b"\nerror\n") == b"error\n"
 
 
 def test_each_command_has_a_key_of_its_own(plugin: BecomeModule) -> None:
