@@ -154,7 +154,8 @@ kernel:
   contains:
     nsfs_handles:
       description:
-        - Who can open namespaces by file handle. V(unsupported), V(root) or V(user). It was tried, as a user.
+        - Who can open namespaces by file handle. V(unsupported), V(root) or V(user). It was tried, as C(nobody) or as one of
+          the users. V(unknown) means that it could be tried as none of them.
       type: str
 """
 

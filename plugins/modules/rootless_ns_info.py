@@ -275,6 +275,8 @@ kernel:
         - V(user) when users can open file handles of their own namespaces, V(root) when only root in the initial namespaces
           can, V(unsupported) when nobody can (before Linux 6.18, or forbidden by seccomp).
         - An ordinary user whom the kernel refuses gets V(root).
+        - As root it is tried as C(nobody), then as the users of the task. V(unknown) means that it could be tried as none of
+          them, for example because their user namespaces are used up. Change nothing on the strength of it.
       type: str
 """
 

@@ -13,6 +13,10 @@ description:
     This module finds such files, says what they are, and removes those that only mislead.
   - It looks wherever a Podman may have left state, C(/run/user/UID), C(storage-run-UID) and C(podman-run-UID) in the temporary
     directory, and the runtime directories that the user's pause processes were started with.
+  - A place on a file system in user space that was mounted for a user, or behind another mount, is not looked into, since
+    whoever does may have to wait for ever. It is reported in RV(users[].msg).
+  - Users who do not answer cost nobody else anything. All questions to one user may take 30 seconds, and less when other users
+    have used up the time of the call.
   - Whatever is alive stays, and so does what cannot be judged. A file is judged a second time under Podman's own lock, right
     before it goes; if the file or the verdict is another one by then, it stays.
   - Namespaces are not set up, rejoined or repaired. That is what M(userns.rootless.rootless_ns) does.
@@ -45,6 +49,7 @@ options:
       - Whether to end orphans, the user's pause processes that no C(pause.pid) names. They are reported in any case.
       - An orphan stays when other processes live in its namespace, when it alone keeps alive what C(ns_handles) opens, and in
         the first ten seconds of its life, since whoever started it may not have written its PID yet.
+      - All orphans of a user stay when one of the user's places could not be looked into, whose C(pause.pid) may name them.
     type: bool
     default: false
   state_dir:

@@ -22,6 +22,8 @@ from ansible_collections.userns.rootless.plugins.module_utils._rootless.births i
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.host import Host
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.kernel import Syscalls
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.namespaces import Namespaces, Options
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.patience import Limits, Patience
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.user_paths import UserPaths
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.userside import order_for, work_for_user
 
 CAPABILITIES = ("CapInh", "CapPrm", "CapEff", "CapAmb")
@@ -30,7 +32,8 @@ CAPABILITIES = ("CapInh", "CapPrm", "CapEff", "CapAmb")
 @pytest.fixture(params=[0, 20], ids=["born alone", "of a litter"])
 def births(request: Any) -> Iterator[Births]:
     syscalls = Syscalls()
-    births = Births(lambda channel, order: work_for_user(channel, order, syscalls), syscalls)
+    paths = UserPaths(syscalls)
+    births = Births(lambda channel, order: work_for_user(channel, order, syscalls, paths), syscalls)
     for _child in range(request.param):
         bear_and_reap(births)
     yield births
@@ -51,7 +54,7 @@ def agent_of(births: Births) -> Callable[..., Agent]:
     def make(user: Any, timeout: float = 10) -> Agent:
         account = find_account(user.name)
         order = order_for(account, proc="/proc", run="/run", tmp="/tmp", environment={}, candidate=None)
-        return Agent(account, births, order, timeout=timeout)
+        return Agent(account, births, order, patience=Patience(Limits(user=timeout)).of(account.uid, account.name))
 
     return make
 

@@ -22,6 +22,8 @@ from pathlib import Path
 # In passwd(5), before the run that made the user: by this the next run knows what a crashed one has left.
 COMMENT = "userns.rootless test"
 PINS = Path("/run/rootless-ns")
+# Records of processes that could not be ended.
+STUCK = Path("/run/rootless-ns-stuck")
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,12 @@ def kill_and_wait(pid: int) -> None:
     raise AssertionError(f"process {pid} survived SIGKILL")
 
 
+def mounts_below(top: Path) -> list[Path]:
+    """Mount points at a path and below it, the last made first; none is asked."""
+    points = [Path(line.split()[4]) for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    return [point for point in reversed(points) if point == top or top in point.parents]
+
+
 def detach(path: Path) -> None:
     """Unmount everything at a path."""
     libc = ctypes.CDLL(None)
@@ -164,8 +172,10 @@ def remove(user: User) -> None:
     for name in ("user", "mnt"):
         detach(user.pin / name)
     shutil.rmtree(user.pin, ignore_errors=True)
-    detach(user.runtime_dir)
+    for point in mounts_below(user.runtime_dir):
+        detach(point)
     shutil.rmtree(user.runtime_dir, ignore_errors=True)
+    (STUCK / str(user.uid)).unlink(missing_ok=True)
     for name in (f"storage-run-{user.uid}", f"podman-run-{user.uid}", f"containers-user-{user.uid}"):
         shutil.rmtree(Path("/tmp") / name, ignore_errors=True)
     shadow("userdel", "--force", user.name)

@@ -96,7 +96,8 @@ def work(job: Job) -> dict[str, Any]:
     library = "ansible_collections.userns.rootless.plugins.module_utils._rootless."
     account = import_module(library + "accounts").find_account(job.user)
     syscalls = import_module(library + "kernel").Syscalls()
-    host = import_module(library + "host").Host(environment={"PATH": "/usr/bin:/bin:/usr/sbin"}, timeout=5)
+    limits = import_module(library + "patience").Limits(user=5)
+    host = import_module(library + "host").Host(environment={"PATH": "/usr/bin:/bin:/usr/sbin"}, limits=limits)
     if job.do == "clean":
         cleaning = import_module(library + "cleaning")
         options = cleaning.CleaningOptions(**job.options)

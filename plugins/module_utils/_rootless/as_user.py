@@ -14,18 +14,25 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 from .accounts import Account
-from .births import Births
+from .births import EXIT_GRACE_SECONDS, Births
 from .errors import RootlessError
 from .kernel import Syscalls
+from .patience import UserTime
 
 _MESSAGE_SIZE = 128 * 1024
 _MAX_FDS = 4
-_EXIT_GRACE_SECONDS = 2.0
+# A child of a user that has left one behind is not waited for at length.
+_SHORT_GRACE_SECONDS = 0.1
+# What is not a question to the user's own processes and files, but may wait for somebody who holds a lock.
+_LOCK_SECONDS = 10.0
+# What a child needs of the time left to report that a lock was not to be had.
+_REPORTING_SECONDS = 0.5
 
 # What a child is told before it begins: JSON.
 Order = dict[str, Any]
@@ -40,59 +47,115 @@ class AgentError(RootlessError):
 class Agent:
     """The parent's end: `call` runs one operation in the child."""
 
-    def __init__(self, account: Account, births: Births, order: Order, *, timeout: float) -> None:
-        """Have a child born that knows what it is to be; `timeout` in seconds bounds every call."""
+    def __init__(
+        self,
+        account: Account,
+        births: Births,
+        order: Order,
+        *,
+        patience: UserTime,
+        left_behind: Callable[[int], str] = lambda _pid: "",
+    ) -> None:
+        """Have a child started that knows what it is to be. Its calls take no longer than `patience` allows.
+
+        `left_behind` gets the PID of a child that cannot be ended, and returns what to report of it.
+        Raises `GivenUpError` where nothing is to be asked any more.
+        """
+        patience.check()
         self._account = account
         self._births = births
-        self._timeout = timeout
+        self._patience = patience
+        self._left_behind = left_behind
         # The PID is its own until this object is closed.
         self.pid, self._socket = births.bear(json.dumps(order).encode())
-        self._socket.settimeout(timeout)
 
     def call(self, operation: str, *, fds: Sequence[int] = (), **arguments: Any) -> Any:
         """Run one operation as the user.
 
-        Raises `RootlessError` with the child's message, `OSError` as the child met it, and `AgentError` when
-        the child died or did not answer in time.
+        Raises `RootlessError` with the child's message, `OSError` as the child met it, `AgentError` when the child
+        died, did not answer in time or not as it should, and `GivenUpError` when nothing is to be asked any more.
         """
-        request = json.dumps([operation, arguments]).encode()
+        self._patience.check()
+        return self._value_of(self._exchange(operation, json.dumps([operation, arguments]).encode(), fds), operation)
+
+    def lock_seconds(self) -> float:
+        """How long an operation of this child may wait for a lock, so that it can still report in time."""
+        return max(0.0, min(_LOCK_SECONDS, self._patience.left - _REPORTING_SECONDS))
+
+    def _exchange(self, operation: str, request: bytes, fds: Sequence[int]) -> bytes:
+        started = time.monotonic()
         try:
+            self._socket.settimeout(self._patience.left)
             socket.send_fds(self._socket, [request], list(fds))
-            answer = self._socket.recv(_MESSAGE_SIZE)
+            answer, _ancillary, flags, _address = self._socket.recvmsg(_MESSAGE_SIZE)
         except socket.timeout:
-            self.close(kill=True)
-            raise AgentError(
-                f"the process that acts for {self._account.name} did not finish {operation!r} in {self._timeout:g} s; "
-                "it was stopped"
-            ) from None
+            self._patience.spend(time.monotonic() - started)
+            raise self._given_up(operation) from None
         except OSError as error:
-            raise AgentError(f"the process that acts for {self._account.name} is gone: {error.strerror}") from None
+            self._patience.spend(time.monotonic() - started)
+            raise AgentError(f"{self._name} is gone: {error.strerror}") from None
+        self._patience.spend(time.monotonic() - started)
         if not answer:
-            raise AgentError(f"the process that acts for {self._account.name} was killed during {operation!r}")
-        kind, value = json.loads(answer)
+            raise AgentError(f"{self._name} was killed during {operation!r}")
+        if flags & socket.MSG_TRUNC:
+            raise AgentError(f"{self._name} gave an answer to {operation!r} of more than {_MESSAGE_SIZE} bytes")
+        return answer
+
+    def _value_of(self, answer: bytes, operation: str) -> Any:
+        malformed = AgentError(f"{self._name} gave an answer to {operation!r} that makes no sense")
+        try:
+            kind, value = json.loads(answer)
+        except (ValueError, TypeError, RecursionError):
+            raise malformed from None
         if kind == "ok":
             return value
-        if kind == "os":
+        if kind == "os" and isinstance(value, list) and len(value) == 3 and isinstance(value[0], int):
             raise OSError(*value)
-        raise (RootlessError if kind == "error" else AgentError)(value)
+        if kind in ("error", "internal") and isinstance(value, str):
+            raise (RootlessError if kind == "error" else AgentError)(value)
+        raise malformed
 
-    def close(self, *, kill: bool = False) -> None:
-        """End the child: it exits when the socket closes; if it does not, it is killed."""
+    @property
+    def _name(self) -> str:
+        return f"the process that acts for {self._account.name}"
+
+    def _given_up(self, operation: str) -> AgentError:
+        """Give the user up, and end the child."""
+        limit = self._patience.allowed
+        why = (
+            f"{self._name} did not finish {operation!r}: all questions to a user may take {limit:g} s"
+            f"{self._patience.why_so_little()}"
+        )
+        self._patience.give_up(why)
+        left_behind = self.close(kill=True)
+        return AgentError(f"{why}; {left_behind or 'it was stopped'}")
+
+    def close(self, *, kill: bool = False) -> str:
+        """End the child: it exits when the socket closes; if it does not, it is killed.
+
+        Returns what to report of a child that cannot be ended.
+        """
         if self.pid <= 0:
-            return
+            return ""
         pid, self.pid = self.pid, 0
+        started = time.monotonic()
+        gone = True
         try:
-            if kill:
+            if kill or self._patience.given_up or self._patience.unwilling:
                 raise socket.timeout
             self._socket.shutdown(socket.SHUT_WR)
-            self._socket.settimeout(_EXIT_GRACE_SECONDS)
+            self._socket.settimeout(EXIT_GRACE_SECONDS)
             # Its end of the socket closes when the child exits: no need to poll for that.
             while self._socket.recv(_MESSAGE_SIZE):
                 pass
             self._births.reap(pid)
         except OSError:
-            self._births.kill(pid)
+            grace = _SHORT_GRACE_SECONDS if self._patience.unwilling else EXIT_GRACE_SECONDS
+            self._patience.unwilling = True
+            gone = self._births.kill(pid, grace=grace)
         self._socket.close()
+        self._patience.spend(time.monotonic() - started)
+        return "" if gone else self._left_behind(pid)
 
     def __enter__(self) -> Agent:
         return self
@@ -151,4 +214,7 @@ def serve(
         finally:
             for fd in fds:
                 os.close(fd)
-        channel.send(json.dumps(answer).encode())
+        reply = json.dumps(answer).encode()
+        if len(reply) > _MESSAGE_SIZE:
+            reply = json.dumps(["error", f"the answer to {name!r} is too long: {len(reply)} bytes"]).encode()
+        channel.send(reply)

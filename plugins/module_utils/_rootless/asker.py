@@ -44,6 +44,18 @@ class NothingThere:
         pass
 
 
+class CouldNotTryError(RootlessError):
+    """What has to be tried as a user could not be tried: neither a yes nor a no, and nothing of another user."""
+
+
+def probed(agent: Asked) -> bool:
+    """Whether the agent's user can reopen a handle of a namespace of its own. Raises `CouldNotTryError`."""
+    opens, why = agent.call("probe_handles")
+    if opens is None:
+        raise CouldNotTryError(f"whether the user can open handles of namespaces could not be tried: {why}")
+    return bool(opens)
+
+
 class AgentAsker:
     """Asks an agent; whether the user can open handles is asked through `probe`, which may know the answer already."""
 
@@ -51,8 +63,11 @@ class AgentAsker:
         self._agent = agent
         self._probe = probe
 
-    def opens_handles(self) -> bool:
-        return self._probe(self._agent)
+    def opens_handles(self) -> tuple[bool | None, str]:
+        try:
+            return self._probe(self._agent), ""
+        except CouldNotTryError as error:
+            return None, str(error)
 
     def marks(self, pids: Sequence[int]) -> dict[int, Marks]:
         found: dict[int, Marks] = {}
@@ -61,9 +76,15 @@ class AgentAsker:
             found.update({pid: Marks(bool(pausing), bool(configured)) for pid, pausing, configured in answer})
         return found
 
-    def runtime_directories(self, pids: Sequence[int]) -> set[str]:
-        """The runtime directories that processes were started with; processes that cannot be read are left out."""
+    def runtime_directories(self, pids: Sequence[int]) -> tuple[set[str], list[str]]:
+        """The runtime directories that processes were started with, and why others cannot be looked into.
+
+        Processes that cannot be read are left out.
+        """
         found: set[str] = set()
+        problems: list[str] = []
         for start in range(0, len(pids), _PATHS_PER_CALL):
-            found.update(self._agent.call("runtime_directories", pids=list(pids[start : start + _PATHS_PER_CALL])))
-        return found
+            paths, unseen = self._agent.call("runtime_directories", pids=list(pids[start : start + _PATHS_PER_CALL]))
+            found.update(paths)
+            problems += unseen
+        return found, problems

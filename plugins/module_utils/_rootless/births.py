@@ -31,7 +31,7 @@ _LITTER = 16
 _LONGEST_ORDER = 64 * 1024
 _RESET = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
 # How long a killed child may take to be gone.
-_EXIT_GRACE_SECONDS = 2.0
+EXIT_GRACE_SECONDS = 1.0
 
 
 class Births:
@@ -72,19 +72,24 @@ class Births:
             # Where SIGCHLD is ignored, the kernel reaps.
             pass
 
-    def kill(self, pid: int) -> None:
-        """End a child; one that does not even die, stuck in a file system of the user's, is left behind."""
+    def kill(self, pid: int, *, grace: float = EXIT_GRACE_SECONDS) -> bool:
+        """End a child; False if it is left behind after `grace` seconds, stuck in a file system of the user's."""
         try:
             if os.waitpid(pid, os.WNOHANG)[0] == 0:
                 # Without CAP_KILL not even root may, once it has become the user: then it is left behind as well.
                 with suppress(PermissionError):
                     os.kill(pid, signal.SIGKILL)
-            deadline = time.monotonic() + _EXIT_GRACE_SECONDS
-            while os.waitpid(pid, os.WNOHANG)[0] == 0 and time.monotonic() < deadline:
+            else:
+                return True
+            deadline = time.monotonic() + grace
+            while os.waitpid(pid, os.WNOHANG)[0] == 0:
+                if time.monotonic() > deadline:
+                    return False
                 time.sleep(0.001)
         except ChildProcessError:
             # It is gone, and its PID may be another's.
             pass
+        return True
 
     def close(self) -> None:
         """End those that were born in vain."""

@@ -16,7 +16,7 @@ from typing import Any
 from . import handles, pause, processes
 from .accounts import Account
 from .as_user import Agent
-from .errors import RootlessError
+from .errors import describe
 from .host import Host, Scene
 from .kernel import Syscalls
 from .removal import Remover
@@ -30,7 +30,6 @@ from .state import (
     PauseProcess,
     UserState,
 )
-from .statedir import StateDirError
 
 CLEANED = "cleaned"
 NO_ACTION = "none"
@@ -114,6 +113,8 @@ class Cleaning:
     problems: list[str] = field(default_factory=list)
     pin: Finding = field(default_factory=Finding)
     messages: list[str] = field(default_factory=list)
+    # Places that may hold state of the user's and that nobody could look into: no orphan is ended then.
+    unseen: list[str] = field(default_factory=list)
 
     @property
     def failed(self) -> bool:
@@ -167,21 +168,38 @@ class Cleaner:
         self._scene.close()
 
     def clean(self, account: Account) -> Cleaning:
-        """Judge every file and every orphan of a user; remove and reap what is stale."""
+        """Judge every file and every orphan of a user; remove and reap what is stale.
+
+        Whatever goes wrong is in the outcome.
+        """
         outcome = Cleaning(account.name, account)
+        try:
+            self._clean(account, outcome)
+        except Exception as error:
+            outcome.fail(describe(error))
+        return outcome
+
+    def _clean(self, account: Account, outcome: Cleaning) -> None:
         pausing, inside = self._pause_processes(account, outcome)
+        places = self._places(account, pausing, outcome)
         states = []
-        for place, asked in self._places(account, pausing, outcome):
+        for place, asked in places:
+            if self._scene.why_given_up(account):
+                outcome.unseen.append(place.state_dir)
+                outcome.problems.append(f"{place.state_dir} was not looked into any more")
+                continue
             try:
                 states.append(self._clean_place(account, place, outcome, asked=asked))
-            except (RootlessError, OSError) as error:
+            except Exception as error:
                 outcome.fail(_said(error, place))
+                outcome.unseen.append(place.state_dir)
+        if places and not outcome.failed and self._scene.why_given_up(account):
+            outcome.fail(self._scene.why_given_up(account))
         if pausing:
             try:
                 self._judge_orphans(account, pausing, inside, states, outcome)
-            except (RootlessError, OSError) as error:
-                outcome.fail(f"orphans: {_said(error)}")
-        return outcome
+            except Exception as error:
+                outcome.fail(f"orphans: {describe(error)}")
 
     def _pause_processes(
         self, account: Account, outcome: Cleaning
@@ -191,20 +209,27 @@ class Cleaner:
         try:
             with self._scene.agent(account) as agent:
                 return self._scene.inspector.pause_processes(account, ask=self._scene.asker(agent))
-        except (RootlessError, OSError) as error:
-            outcome.fail(f"orphans: {_said(error)}")
+        except Exception as error:
+            outcome.fail(f"orphans: {describe(error)}")
             return (), {}
 
     def _places(
         self, account: Account, pausing: tuple[PauseProcess, ...], outcome: Cleaning
     ) -> list[tuple[Candidate, bool]]:
-        """Where state of the user may lie, and whether it was asked to clean there."""
+        """Where state of the user may be, and whether it was asked to clean there."""
         asked = self._options.state_dir
         places = dict.fromkeys(self._candidates(account), asked is None)
-        # A Podman with a runtime directory of its own: its pause processes tell.
-        own = self._runtime_directories(account, pausing)
+        # A Podman with a runtime directory of its own: its pause processes name it.
+        try:
+            own, unseen = self._runtime_directories(account, pausing)
+        except Exception as error:
+            outcome.fail(f"runtime directories of pause processes: {describe(error)}")
+            own, unseen = set(), ["the runtime directories of pause processes"]
+        outcome.problems += unseen
         if len(own) > _MAX_PLACES:
-            outcome.problems.append(f"{len(own)} runtime directories are in use: only {_MAX_PLACES} were looked at")
+            unseen = [f"{len(own)} runtime directories are in use: only {_MAX_PLACES} were looked at"]
+            outcome.problems += unseen
+        outcome.unseen += unseen
         for path in sorted(own)[:_MAX_PLACES]:
             places.setdefault(Candidate(path), asked is None)
         if asked is not None:
@@ -216,10 +241,11 @@ class Cleaner:
         host = self._scene.host
         return candidates(account.uid, run=host.run, tmp=host.tmp, environment=host.environment_of(account))
 
-    def _runtime_directories(self, account: Account, pausing: tuple[PauseProcess, ...]) -> set[str]:
+    def _runtime_directories(self, account: Account, pausing: tuple[PauseProcess, ...]) -> tuple[set[str], list[str]]:
+        """What pause processes name, and why some of it cannot be looked into."""
         pids = [process.pid for process in pausing]
         if not pids:
-            return set()
+            return set(), []
         with self._scene.agent(account) as agent:
             return self._scene.asker(agent).runtime_directories(pids)
 
@@ -233,7 +259,7 @@ class Cleaner:
             if self._options.check:
                 for file in stale:
                     file.action = REMOVED
-            elif stale and agent.call("lock", make=False):
+            elif stale and agent.call("lock", make=False, seconds=agent.lock_seconds()):
                 remover = self._remover(account, agent)
                 for file in stale:
                     self._remove(file, remover, outcome)
@@ -243,6 +269,8 @@ class Cleaner:
     def _judge(self, account: Account, agent: Agent, outcome: Cleaning) -> tuple[UserState, list[FileOutcome]]:
         found = agent.call("inspect")
         outcome.problems += [found["refused"]] if "refused" in found else []
+        # What is not the user's own holds no state of the user's.
+        outcome.unseen += [found["state_dir"]] if found.get("may_hold_state") else []
         with self._scene.inspector.inspect(account, found, ask=self._scene.asker(agent)) as seen:
             state = seen.state
         files = []
@@ -265,8 +293,8 @@ class Cleaner:
                 file.action = REMOVED
             else:
                 file.why = "it changed while it was looked at"
-        except (StateDirError, RootlessError, OSError) as error:
-            file.why = _said(error)
+        except Exception as error:
+            file.why = describe(error)
             outcome.fail(file.why)
 
     def _judge_orphans(
@@ -294,26 +322,43 @@ class Cleaner:
                 orphan.why = f"{len(others)} other process(es) live in its namespace"
             elif process.namespace in keyed and process.namespace != outcome.pin.namespace:
                 orphan.why = "nothing else keeps alive the namespace that ns_handles opens"
-            elif self._options.check or self._reap(account, process):
-                orphan.action = REAPED
+            elif outcome.unseen:
+                # A file that nobody could look at may name it.
+                orphan.why = (
+                    f"it may be in use: its PID may be in a place that was not looked into: {outcome.unseen[0]}"
+                )
             else:
-                orphan.why = "it changed while it was looked at"
+                self._reap(account, process, orphan, outcome)
 
     def _describe(self, process: PauseProcess) -> OrphanOutcome:
         proc = self._scene.host.proc
         return OrphanOutcome(process, processes.comm(proc, process.pid), processes.age(proc, process.pid))
 
-    def _reap(self, account: Account, process: PauseProcess) -> bool:
-        """End it, unless a file names it by now."""
-        own = {Candidate(path) for path in self._runtime_directories(account, (process,))}
-        for place in {*self._candidates(account), *own}:
-            with self._scene.agent(account, place) as agent:
-                try:
-                    file = agent.call("inspect")["files"].get(pause.FILE_NAME)
-                except RootlessError:
-                    continue
-            if file and file["content"] == str(process.pid).encode().hex():
-                return False
+    def _reap(self, account: Account, process: PauseProcess, orphan: OrphanOutcome, outcome: Cleaning) -> None:
+        """End an orphan, unless a file names it by now, or one that cannot be looked at may."""
+        try:
+            own, unseen = self._runtime_directories(account, (process,))
+            for place in dict.fromkeys([*self._candidates(account), *(Candidate(path) for path in sorted(own))]):
+                with self._scene.agent(account, place) as agent:
+                    found = agent.call("inspect")
+                unseen += [found["state_dir"]] if found.get("may_hold_state") else []
+                file = found["files"].get(pause.FILE_NAME)
+                if file and file["content"] == str(process.pid).encode().hex():
+                    orphan.why = "it changed while it was looked at"
+                    return
+            if unseen:
+                outcome.unseen += unseen
+                orphan.why = f"it may be in use: its PID may be in a place that was not looked into: {unseen[0]}"
+            elif self._options.check or self._end(account, process):
+                orphan.action = REAPED
+            else:
+                orphan.why = "it changed while it was looked at"
+        except Exception as error:
+            orphan.why = f"it may be in use: a place where its PID may be was not looked into: {describe(error)}"
+            outcome.unseen.append(f"{process.pid}'s runtime directory")
+            outcome.fail(f"orphan {process.pid}: {describe(error)}")
+
+    def _end(self, account: Account, process: PauseProcess) -> bool:
         with self._scene.agent(account) as agent:
             return bool(agent.call("kill_pause", pid=process.pid, userns=process.namespace.userns))
 
@@ -332,8 +377,7 @@ def _why_left(state: UserState, finding: Finding) -> str:
     return "it is alive"
 
 
-def _said(error: Exception, place: Candidate | None = None) -> str:
-    if isinstance(error, OSError):
-        path = error.filename or (place.state_dir if place else None)
-        return f"{path}: {error.strerror}" if path else str(error.strerror or error)
-    return str(error)
+def _said(error: Exception, place: Candidate) -> str:
+    if isinstance(error, OSError) and not error.filename:
+        return f"{place.state_dir}: {describe(error)}"
+    return describe(error)

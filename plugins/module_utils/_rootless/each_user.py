@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 from .accounts import Account
-from .parallel import map_forked
+from .parallel import Lost, map_forked
 
 
 class _Outcome(Protocol):
@@ -28,7 +28,8 @@ def each_user(
 ) -> list[Outcome]:
     """`act` for every account. An outcome among the accounts stands for a user that could not be resolved, and stays.
 
-    `blank` makes the outcome of a user about whom nothing is known, for when the process that worked on it died.
+    Whatever `act` raises is that user's failure. `blank` makes the outcome of a user about whom nothing is known: then,
+    and when the process that worked on it died.
     `finish` ends, in each process that worked, what `act` has started.
     """
     real = [account for account in accounts if isinstance(account, Account)]
@@ -39,8 +40,10 @@ def each_user(
             outcomes.append(account)
             continue
         asked, outcome = next(done)
-        if outcome is None:
-            outcome = blank(asked)
-            outcome.fail("the process that worked on this user died before it could report; run again")
-        outcomes.append(outcome)
+        if isinstance(outcome, Lost):
+            failed = blank(asked)
+            failed.fail(outcome.why)
+            outcomes.append(failed)
+        else:
+            outcomes.append(outcome)
     return outcomes

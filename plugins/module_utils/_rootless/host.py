@@ -11,13 +11,16 @@ from dataclasses import dataclass, field
 
 from .accounts import Account
 from .as_user import Agent
-from .asker import AgentAsker, Asked, NothingThere
+from .asker import AgentAsker, Asked, NothingThere, probed
 from .births import Births
 from .inspection import Inspector
 from .kernel import Syscalls
+from .patience import Limits, Patience, UserTime
 from .pin import PinStore
 from .processes import ProcessTable
 from .runtime_dir import Candidate, may_have_state, no_runtime_directory
+from .stuck import StuckProcesses
+from .user_paths import UserPaths
 from .userside import order_for, work_for_user
 
 
@@ -32,8 +35,8 @@ class Host:
     sys: str = "/sys"
     var: str = "/var"
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
-    # Seconds that a user's child may take for one step; somebody hostile can make it hang.
-    timeout: float = 30.0
+    # How long users are waited for; somebody hostile can make each of its processes hang.
+    limits: Limits = field(default_factory=Limits)
 
     def environment_of(self, account: Account) -> Mapping[str, str]:
         """The caller's variables say something about the caller only."""
@@ -45,11 +48,19 @@ class Agents:
 
     def __init__(self, syscalls: Syscalls, host: Host) -> None:
         self._host = host
-        self._births = Births(lambda channel, order: work_for_user(channel, order, syscalls), syscalls)
+        paths = UserPaths(syscalls, proc=host.proc, trusted=(f"{host.run}/user", host.tmp))
+        self._births = Births(lambda channel, order: work_for_user(channel, order, syscalls, paths), syscalls)
+        self._patience = Patience(host.limits)
+        self._stuck = StuckProcesses(run=host.run, proc=host.proc)
 
     def agent(self, account: Account, candidate: Candidate | None = None) -> Agent:
-        """A child that becomes the user; it works in the candidate directory if given, else in Podman's choice."""
+        """A child that becomes the user; it works in the candidate directory if given, else in Podman's choice.
+
+        Raises `GivenUpError` for a user that nothing is to be asked any more.
+        """
         host = self._host
+        patience = self.patience(account)
+        patience.check()
         order = order_for(
             account,
             proc=host.proc,
@@ -58,7 +69,20 @@ class Agents:
             environment=host.environment_of(account),
             candidate=candidate,
         )
-        return Agent(account, self._births, order, timeout=host.timeout)
+        return Agent(
+            account,
+            self._births,
+            order,
+            patience=patience,
+            left_behind=lambda pid: self._stuck.record(account.uid, pid),
+        )
+
+    def patience(self, account: Account) -> UserTime:
+        """The user's time in this call."""
+        time = self._patience.of(account.uid, account.name)
+        if not time.given_up:
+            time.given_up = self._stuck.why_not_to_start(account.uid)
+        return time
 
     def close(self) -> None:
         """End those of this process that nobody needed."""
@@ -84,6 +108,10 @@ class Scene:
     def agent(self, account: Account, candidate: Candidate | None = None) -> Agent:
         return self._agents.agent(account, candidate)
 
+    def why_given_up(self, account: Account) -> str:
+        """Why nothing more is asked of a user in this call; empty where it still is."""
+        return self._agents.patience(account).given_up
+
     def close(self) -> None:
         """End the processes that were started in vain."""
         self._agents.close()
@@ -107,8 +135,11 @@ class Scene:
         return AgentAsker(agent, self.owner_opens_handles)
 
     def owner_opens_handles(self, agent: Asked) -> bool:
-        """Whether users can reopen handles of their own namespaces."""
+        """Whether users can reopen handles of their own namespaces.
+
+        Raises `CouldNotTryError` when it could not be tried as this user, which says nothing of another one.
+        """
         # The kernel's answer is the same for every unprivileged user.
         if self._owner_opens is None:
-            self._owner_opens = bool(agent.call("probe_handles"))
+            self._owner_opens = probed(agent)
         return self._owner_opens

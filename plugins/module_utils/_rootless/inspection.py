@@ -55,8 +55,8 @@ class Inspection:
 class UserAsker(Protocol):
     """What only a child that is the user may find out (see `userside`)."""
 
-    def opens_handles(self) -> bool:
-        """Whether the user can reopen a handle of a namespace of its own."""
+    def opens_handles(self) -> tuple[bool | None, str]:
+        """Whether the user can reopen a handle of a namespace of its own; None, and why, where that was not tried."""
 
     def marks(self, pids: Sequence[int]) -> dict[int, Marks]:
         """What processes say of themselves in their environment; processes that cannot be read are left out."""
@@ -130,9 +130,9 @@ class Inspector:
         files = found["files"]
         pin = self._judge_pin(look)
         handles_finding = self._judge_handles(look, files.get(handles.FILE_NAME))
-        opens = None
+        opens, untried = None, ""
         if handles_finding.verdict == LIVE:
-            opens = look.ask.opens_handles() if self.sees_all_handles else True
+            opens, untried = look.ask.opens_handles() if self.sees_all_handles else (True, "")
         pause_finding = self._judge_pause(look, files.get(pause.FILE_NAME))
         orphans, monitors, inside = self._judge_processes(look, pause_finding)
         return UserState(
@@ -145,7 +145,7 @@ class Inspector:
             monitors=monitors,
             processes=inside,
             owner_opens_handles=opens,
-            warnings=(found["warning"],) if found["warning"] else (),
+            warnings=tuple(filter(None, (found["warning"], untried))),
         )
 
     def _keep(self, look: _Look, pair: NamespacePair) -> str | None:
@@ -184,11 +184,11 @@ class Inspector:
                 return Finding(UNKNOWN, f"cannot be opened on this kernel: {error.strerror}", identity=identity)
             if self.sees_all_handles:
                 return Finding(DEAD, "the namespaces are gone", identity=identity)
-            if look.ask.opens_handles():
+            opens, untried = look.ask.opens_handles()
+            if opens:
                 return Finding(DEAD, "the namespaces are gone, or not this user's", identity=identity)
-            return Finding(
-                UNKNOWN, "this kernel lets only root open handles; the namespaces may be alive", identity=identity
-            )
+            why = untried or "this kernel lets only root open handles"
+            return Finding(UNKNOWN, f"{why}; the namespaces may be alive", identity=identity)
         namespace = pair.id
         reason = self._keep(look, pair)
         if reason:

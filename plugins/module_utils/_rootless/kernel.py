@@ -37,6 +37,12 @@ NS_GET_OWNER_UID = _NONE | 0xB704
 # Linux 6.18 for all kinds of namespaces; the answer has eight bytes.
 NS_GET_ID = _READ | 8 << 16 | 0xB70D
 
+# openat2(2), Linux 5.6.
+RESOLVE_NO_XDEV = 1
+RESOLVE_NO_MAGICLINKS = 2
+RESOLVE_NO_SYMLINKS = 4
+RESOLVE_BENEATH = 8
+
 PR_SET_DUMPABLE = 4
 
 MS_BIND = 0x1000
@@ -64,6 +70,7 @@ _SYS_RENAMEAT2 = {
 _SYS_PIDFD_SEND_SIGNAL = 424
 _SYS_PIDFD_OPEN = 434
 _SYS_CLOSE_RANGE = 436
+_SYS_OPENAT2 = 437
 _MAX_FD = 0x7FFFFFFF
 
 
@@ -150,6 +157,19 @@ class Syscalls:
     def ns_id(self, fd: int) -> int:
         """`NS_GET_ID` of ioctl_ns(2): a number that no other namespace had since boot; ENOTTY before Linux 6.18."""
         return int(struct.unpack("=Q", fcntl.ioctl(fd, NS_GET_ID, bytes(8)))[0])
+
+    def open_beneath(self, dir_fd: int, path: str, flags: int, mode: int = 0) -> int:
+        """openat2(2): a descriptor of what is below a directory, on the same mount, reached through no symbolic link.
+
+        EXDEV where a mount is in the way, ELOOP for a link, ENOSYS before Linux 5.6.
+        """
+        resolve = RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH
+        how = struct.pack("=QQQ", flags, mode, resolve)
+        fd = self._syscall(_SYS_OPENAT2, dir_fd, os.fsencode(path), how, len(how))
+        if fd < 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), path)
+        return fd
 
     def rename_noreplace(self, dir_fd: int, old: str, new: str) -> None:
         """renameat2(2) with `RENAME_NOREPLACE`, both names below `dir_fd`."""

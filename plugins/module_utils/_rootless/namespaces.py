@@ -13,10 +13,10 @@ from typing import Any
 from .accounts import Account
 from .apply import Applier, RaceLostError, agent_maps
 from .as_user import Agent
-from .asker import Asked
+from .asker import Asked, CouldNotTryError
 from .desired import DesiredMaps, IdMaps, MapDesigner
 from .each_user import each_user
-from .errors import RootlessError
+from .errors import RootlessError, describe
 from .host import Host, Scene
 from .idmap import merge
 from .inspection import Inspection
@@ -36,7 +36,7 @@ from .plan import (
 from .processes import comm
 from .removal import Remover
 from .report import ProcessInTheWay, Report, artefacts, predicted
-from .state import Finding
+from .state import LIVE, Finding, UserState
 from .subid import SubidRange, SubidSource, open_subids
 
 AUTO = "auto"
@@ -90,8 +90,8 @@ class Namespaces:
         report = Report(account.name, account)
         try:
             self._present(account, report)
-        except (RootlessError, OSError) as error:
-            report.fail(_said(error))
+        except Exception as error:
+            report.fail(describe(error))
         return report
 
     def absent(self, account: Account) -> Report:
@@ -99,8 +99,8 @@ class Namespaces:
         report = Report(account.name, account)
         try:
             self._absent(account, report)
-        except (RootlessError, OSError) as error:
-            report.fail(_said(error))
+        except Exception as error:
+            report.fail(describe(error))
         return report
 
     def look(self, account: Account) -> Report:
@@ -119,8 +119,8 @@ class Namespaces:
                     break
             desired = self._designer.design(account)
             report.drift = _differs(report.maps, desired.maps)
-        except (RootlessError, OSError) as error:
-            report.messages.append(_said(error))
+        except Exception as error:
+            report.messages.append(describe(error))
         return report
 
     def configured(self, account: Account) -> tuple[tuple[SubidRange, ...], tuple[SubidRange, ...]]:
@@ -128,16 +128,16 @@ class Namespaces:
         return self._designer.configured(account)
 
     def probe_owner(self, account: Account) -> bool:
-        """Whether this user can reopen the handles of a namespace of its own."""
+        """Whether this user can reopen the handles of a namespace of its own. Raises `RootlessError` if untried."""
         with self._agent(account) as agent:
-            return self._probe(agent)
+            return self._scene.owner_opens_handles(agent)
 
     def _present(self, account: Account, report: Report) -> None:
         desired = self._designer.design(account)
         report.warnings += desired.warnings
         with self._agent(account) as agent:
-            wish = self._wish(agent, report)
             with self._inspect(account, agent) as seen:
+                wish = self._wish(agent, seen.state, report)
                 report.see(seen.state)
                 report.before = report.after = artefacts(seen.state)
                 report.warnings += seen.state.warnings
@@ -194,7 +194,7 @@ class Namespaces:
     ) -> None:
         """Under the lock: look again, plan again, do it; again from the start when somebody else was faster."""
         report.changed = False
-        agent.call("lock", make=True)
+        agent.call("lock", make=True, seconds=agent.lock_seconds())
         for attempt in range(_ATTEMPTS):
             if attempt:
                 self._scene.rescan()
@@ -253,7 +253,7 @@ class Namespaces:
         return plan
 
     def _apply_absent(self, account: Account, agent: Agent, report: Report) -> None:
-        agent.call("lock", make=False)
+        agent.call("lock", make=False, seconds=agent.lock_seconds())
         for attempt in range(_ATTEMPTS):
             if attempt:
                 self._scene.rescan()
@@ -294,28 +294,36 @@ class Namespaces:
         if seen.state.pin.exists and not _is_root():
             raise RootlessError("the namespace is pinned, and only root can remove a pin: run this task as root")
 
-    def _wish(self, agent: Agent, report: Report) -> Wish:
+    def _wish(self, agent: Agent, state: UserState, report: Report) -> Wish:
         """Podman's own rule for the method, with a probe in place of a guess."""
         method, explicit = self._options.method, self._options.method != AUTO
         if method == AUTO:
             method = METHOD_PAUSE
             if self._host.environment.get(NO_PAUSE_VARIABLE, "0") != "0":
-                if self._probe(agent):
-                    method = METHOD_HANDLES
-                else:
-                    report.warnings.append(
-                        f"{NO_PAUSE_VARIABLE} asks for handles, but this kernel does not let the user open them: "
-                        "a pause process was used"
-                    )
-        elif method == METHOD_HANDLES and not self._probe(agent):
+                method = self._method_without_pause(agent, state, report)
+        elif method == METHOD_HANDLES and not self._scene.owner_opens_handles(agent):
             raise RootlessError(
                 "method handles is of no use here: this kernel does not let the user open namespaces by handle "
                 "(kernel.nsfs_handles of rootless_ns_info tells more); use method: pause"
             )
         return Wish(method, explicit=explicit, pin=self._options.pin, may_pin=_is_root())
 
-    def _probe(self, agent: Asked) -> bool:
-        return self._scene.owner_opens_handles(agent)
+    def _method_without_pause(self, agent: Agent, state: UserState, report: Report) -> str:
+        """What is used where the environment asks for handles; whatever is alive stays where that cannot be tried."""
+        try:
+            if self._scene.owner_opens_handles(agent):
+                return METHOD_HANDLES
+            report.warnings.append(
+                f"{NO_PAUSE_VARIABLE} asks for handles, but this kernel does not let the user open them: "
+                "a pause process was used"
+            )
+        except CouldNotTryError as error:
+            if state.handles.verdict == LIVE:
+                # Why it could not be tried is among the state's own warnings.
+                report.warnings.append("ns_handles is alive and was left as it is")
+                return METHOD_HANDLES
+            report.warnings.append(f"{NO_PAUSE_VARIABLE} asks for handles, but {error}; a pause process was used")
+        return METHOD_PAUSE
 
     def _inspect(self, account: Account, agent: Asked) -> Inspection:
         return self._scene.inspector.inspect(account, agent.call("inspect"), ask=self._scene.asker(agent))
@@ -350,9 +358,3 @@ def _differs(found: IdMaps | None, wanted: IdMaps) -> bool:
     if found is None:
         return False
     return merge(found.uid_map) != merge(wanted.uid_map) or merge(found.gid_map) != merge(wanted.gid_map)
-
-
-def _said(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
-    return str(error)

@@ -6,17 +6,35 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
+from .errors import RootlessError
 from .kernel import Syscalls
 
 UNSUPPORTED = "unsupported"
 ROOT = "root"
 USER = "user"
+UNKNOWN = "unknown"
+
+Candidate = TypeVar("Candidate")
 
 
-def nsfs_handles(syscalls: Syscalls, *, proc: str, probe_owner: Callable[[], bool]) -> str:
-    """`unsupported`, `root` (only root in the initial namespaces opens them) or `user` (owners do, too).
+def first_answer(candidates: Iterable[Candidate], probe: Callable[[Candidate], bool]) -> bool | None:
+    """What `probe` answers for the first candidate as whom it can be tried; None when there is no such candidate."""
+    for candidate in candidates:
+        try:
+            return probe(candidate)
+        except (RootlessError, OSError):
+            continue
+    return None
+
+
+def nsfs_handles(syscalls: Syscalls, *, proc: str, probe_owner: Callable[[], bool | None]) -> str:
+    """`unsupported`, `root` (only root in the initial namespaces opens them), `user` (owners do, too) or `unknown`.
+
+    `probe_owner` returns whether a user can open handles, None when it could be tried as nobody: then it is `unknown`
+    whether more than root can.
 
     Linux before 6.18 has no nsfs handles at all; seccomp filters of containers forbid the calls. An unprivileged
     caller whom the kernel refuses cannot tell `root` from a kernel that would refuse root as well; it says `root`.
@@ -26,12 +44,14 @@ def nsfs_handles(syscalls: Syscalls, *, proc: str, probe_owner: Callable[[], boo
             kind, payload = syscalls.name_to_handle(file.fileno())
     except OSError:
         return UNSUPPORTED
-    if probe_owner():
+    opens = probe_owner()
+    if opens:
         return USER
+    others = UNKNOWN if opens is None else ROOT
     if os.geteuid() != 0:
-        return ROOT
+        return others
     try:
         os.close(syscalls.open_nsfs_handle(kind, payload))
     except OSError:
         return UNSUPPORTED
-    return ROOT
+    return others

@@ -63,6 +63,14 @@ def parent(proc: str, pid: int) -> int:
     return int(_stat(proc, pid)[1])
 
 
+def start_time(proc: str, pid: int) -> int:
+    """When a process was started, in clock ticks since boot. Raises `OSError` when there is none, or only a zombie."""
+    fields = _stat(proc, pid)
+    if fields[0] in (b"Z", b"X"):
+        raise ProcessLookupError(errno.ESRCH, f"process {pid} has exited")
+    return int(fields[19])
+
+
 def age(proc: str, pid: int) -> float:
     """Seconds since a process was started; 0 for one that is gone."""
     try:
@@ -70,6 +78,20 @@ def age(proc: str, pid: int) -> float:
     except OSError:
         return 0.0
     return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK"))
+
+
+def waits_in(proc: str, pid: int) -> str:
+    """The state of a process and, where it can be read, the kernel function that it waits in."""
+    try:
+        state = _stat(proc, pid)[0].decode("utf-8", "replace")
+    except OSError:
+        return "gone"
+    try:
+        with open(f"{proc}/{pid}/wchan", "rb") as file:
+            function = file.read(64).decode("utf-8", "replace")
+    except OSError:
+        function = ""
+    return f"state {state}, in {function}" if function not in ("", "0") else f"state {state}"
 
 
 def _stat(proc: str, pid: int) -> list[bytes]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from .accounts import Account
 from .as_user import Agent, AgentError
+from .asker import probed
 from .checks.catalogue import SEVERITIES, HostFinding
 from .checks.cgroups import check_cgroups, check_delegation
 from .checks.kernel_gates import check_limits, check_process, why_refused
@@ -28,7 +29,8 @@ from .idmap import IdMapEntry
 from .kernel import Syscalls
 from .map_writer import TOOL_PATH
 from .mountinfo import read_mounts
-from .nsfs_support import nsfs_handles
+from .nsfs_support import first_answer, nsfs_handles
+from .patience import GivenUpError
 from .probes import MAPS
 from .subid import SubidError, open_subids, user_map
 from .subid_change import Accounts, find_overlaps
@@ -84,9 +86,11 @@ class Readiness:
     def of_host(self, accounts: Sequence[Account]) -> tuple[list[HostFinding], str]:
         """What holds for the whole host, the worst first, and who can open handles on this kernel.
 
-        What has to be tried as a user is tried as the first of `accounts`; at least one is needed.
+        What has to be tried as a user is tried as the first of `accounts` as whom it can be.
         """
-        handles = nsfs_handles(self._syscalls, proc=self._host.proc, probe_owner=lambda: self._opens_handles(accounts))
+        handles = nsfs_handles(
+            self._syscalls, proc=self._host.proc, probe_owner=lambda: first_answer(accounts, self._opens_handles)
+        )
         findings = [
             *self._gates,
             *check_map_tools(self._path, self._mounts),
@@ -145,7 +149,7 @@ class Readiness:
         yield from self._probed(agent, maps)
         try:
             yield from check_runtime_dir(account, agent.call("inspect"), run=host.run)
-        except AgentError:
+        except (AgentError, GivenUpError):
             raise
         except RootlessError as error:
             yield HostFinding("runtime-dir-unusable", str(error), f"loginctl enable-linger {shlex.quote(account.name)}")
@@ -172,14 +176,9 @@ class Readiness:
         else:
             yield why_refused(self._host.proc, number, text)
 
-    def _opens_handles(self, accounts: Sequence[Account]) -> bool:
-        for account in accounts:
-            try:
-                with self._agents.agent(account) as agent:
-                    return bool(agent.call("probe_handles"))
-            except RootlessError:
-                continue
-        return False
+    def _opens_handles(self, account: Account) -> bool:
+        with self._agents.agent(account) as agent:
+            return probed(agent)
 
 
 def by_severity(findings: Iterable[HostFinding]) -> list[HostFinding]:

@@ -27,7 +27,7 @@ class Remover:
 
     def remove(self, name: str, *, verdict: str, identity: tuple[int, int]) -> bool:
         """Remove the file that got this verdict; False when it is not the same file, or the verdict another, by now."""
-        claimed = self._agent.call("claim", name=name, identity=identity)
+        claimed = self._agent.call("claim", name=name, identity=identity, seconds=self._agent.lock_seconds())
         if claimed is None:
             return False
         if self._judge(name, claimed).verdict != verdict:

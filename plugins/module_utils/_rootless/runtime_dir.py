@@ -15,12 +15,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .errors import RootlessError
+from .user_paths import UserPaths
 
 STATE_SUBDIRECTORY = "libpod/tmp"
 
 
 class NoRuntimeDirectoryError(RootlessError):
-    """There is no directory in which Podman would keep this user's state."""
+    """There is no directory in which Podman would keep this user's state.
+
+    `may_hold_state`: of a candidate, that there is one of the user's, in which another Podman may have kept some.
+    """
+
+    def __init__(self, message: str, *, may_hold_state: bool = False) -> None:
+        super().__init__(message)
+        self.may_hold_state = may_hold_state
 
 
 @dataclass(frozen=True)
@@ -67,43 +75,54 @@ def candidates(
     return [Candidate(path) for path in dict.fromkeys(paths) if path and _name_exists(path)]
 
 
-def check_candidate(candidate: Candidate, uid: int) -> RuntimeDirectory:
-    """The candidate as a directory to look into. Raises `NoRuntimeDirectoryError` when Podman would not use it."""
+def check_candidate(candidate: Candidate, uid: int, *, paths: UserPaths) -> RuntimeDirectory:
+    """The candidate as a directory to look into. Raises `NoRuntimeDirectoryError` when Podman would not use it.
+
+    `UserFileSystemError` where it must not be looked at.
+    """
     # A state directory named by itself is checked when it is opened.
-    problem = _problem(candidate.path, uid) if candidate.subdirectory else None
+    problem = _problem(candidate.path, uid, paths) if candidate.subdirectory else None
     if problem:
-        raise NoRuntimeDirectoryError(f"{problem}: Podman does not use it, and neither do we")
+        raise NoRuntimeDirectoryError(
+            f"{problem}: Podman does not use it, and neither do we", may_hold_state=problem.may_hold_state
+        )
     return RuntimeDirectory(candidate.path, exists=True, subdirectory=candidate.subdirectory)
 
 
 def find_runtime_directory(
-    uid: int, *, run: str = "/run", tmp: str = "/tmp", environment: Mapping[str, str] | None = None
+    uid: int,
+    *,
+    paths: UserPaths,
+    run: str = "/run",
+    tmp: str = "/tmp",
+    environment: Mapping[str, str] | None = None,
 ) -> RuntimeDirectory:
     """Podman's rule: `$XDG_RUNTIME_DIR`, then `/run/user/UID`, then `${TMPDIR:-/tmp}/storage-run-UID`.
 
     `environment` is given only when the process acts for itself: for another user those variables are the caller's.
     The last one need not exist yet: Podman makes it, and so does `make_state_dir`.
-    Raises `NoRuntimeDirectoryError` with what is wrong with each.
+    Raises `NoRuntimeDirectoryError` with what is wrong with each, and `UserFileSystemError` where Podman's choice is a
+    directory that must not be looked at.
     """
     environment = environment or {}
-    wrong = []
+    wrong: list[str] = []
     chosen = environment.get("XDG_RUNTIME_DIR", "")
     if chosen:
-        problem = _problem(chosen, uid)
+        problem = _problem(chosen, uid, paths)
         if problem is None:
             return RuntimeDirectory(chosen, exists=True)
         wrong.append(f"XDG_RUNTIME_DIR={problem}")
     default = f"{run}/user/{uid}"
-    problem = _problem(default, uid)
+    problem = _problem(default, uid, paths)
     if problem is None:
         return RuntimeDirectory(default, exists=True, warning=_ignored(wrong))
-    wrong.append(problem)
+    wrong.append(str(problem))
     fallback = os.path.join(environment.get("TMPDIR") or tmp, f"storage-run-{uid}")
     exists = os.path.lexists(fallback)
-    problem = _problem(fallback, uid) if exists else None
+    problem = _problem(fallback, uid, paths) if exists else None
     if problem is None:
         return RuntimeDirectory(fallback, exists=exists, warning=_instead(wrong, fallback))
-    wrong.append(problem)
+    wrong.append(str(problem))
     raise NoRuntimeDirectoryError(
         f"no runtime directory for UID {uid}: {'; '.join(wrong)}. Enable lingering (loginctl enable-linger) "
         f"or make {default}, owned by the user, mode 0700"
@@ -140,33 +159,59 @@ def _ignored(wrong: list[str]) -> str | None:
     return f"{wrong[0]}: ignored" if wrong else None
 
 
-def _problem(path: str, uid: int) -> str | None:
+@dataclass(frozen=True)
+class _Problem:
+    """Why Podman would not use a directory; `may_hold_state` as in `NoRuntimeDirectoryError`."""
+
+    text: str
+    may_hold_state: bool = False
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def _problem(path: str, uid: int, paths: UserPaths) -> _Problem | None:
     """Why Podman would not use the directory: it must be the user's, and nobody else may write there."""
     try:
-        status = os.lstat(path)
+        status = paths.status(path)
     except OSError as error:
-        return f"{path}: {error.strerror}"
+        return _Problem(f"{path}: {error.strerror}", error.errno not in (errno.ENOENT, errno.ENOTDIR))
     if not stat.S_ISDIR(status.st_mode):
-        return f"{path} is not a directory"
+        # Some Podmans follow a link.
+        own_link = stat.S_ISLNK(status.st_mode) and status.st_uid == uid
+        return _Problem(f"{path} is not a directory", own_link)
     if status.st_uid != uid:
-        return f"{path} is owned by UID {status.st_uid}, not {uid}"
+        return _Problem(f"{path} is owned by UID {status.st_uid}, not {uid}")
     if status.st_mode & 0o722 != 0o700:
-        return f"{path} has mode {stat.S_IMODE(status.st_mode):04o}, must be 0700"
+        return _Problem(f"{path} has mode {stat.S_IMODE(status.st_mode):04o}, must be 0700", may_hold_state=True)
     return None
 
 
-def make_state_dir(directory: RuntimeDirectory) -> None:
-    """Make what is missing of the state directory, mode 0700, as Podman would. Raises `OSError`."""
-    path = directory.path
+def make_state_dir(directory: RuntimeDirectory, *, paths: UserPaths) -> None:
+    """Make what is missing of the state directory, mode 0700, as Podman would.
+
+    Raises `OSError` and `UserFileSystemError`.
+    """
     if not directory.exists:
-        _mkdir(path)
-    for part in STATE_SUBDIRECTORY.split("/"):
-        path = os.path.join(path, part)
-        _mkdir(path)
-
-
-def _mkdir(path: str) -> None:
+        _mkdir(directory.path)
+    walked = directory.path
+    fd = paths.open_directory(walked)
     try:
-        os.mkdir(path, 0o700)
+        for part in STATE_SUBDIRECTORY.split("/"):
+            _mkdir(part, dir_fd=fd)
+            try:
+                below = paths.open_below(fd, part, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, where=walked)
+            except NotADirectoryError:
+                # Whoever opens the state directory reports what there is.
+                return
+            os.close(fd)
+            fd, walked = below, os.path.join(walked, part)
+    finally:
+        os.close(fd)
+
+
+def _mkdir(path: str, *, dir_fd: int | None = None) -> None:
+    try:
+        os.mkdir(path, 0o700, dir_fd=dir_fd)
     except FileExistsError:
         pass

@@ -19,6 +19,7 @@ from types import TracebackType
 
 from .errors import RootlessError
 from .kernel import Syscalls
+from .user_paths import UserPaths
 
 # In front of our own temporary files, where the file system has no unnamed ones; swept under the lock.
 _TEMPORARY_PREFIX = ".rootless-ns."
@@ -47,36 +48,58 @@ class Artefact:
 class StateDir:
     """An open state directory. Every path step is opened `O_NOFOLLOW`; names are single components."""
 
-    def __init__(self, *, runtime_dir: str, subdirectory: str, uid: int, syscalls: Syscalls) -> None:
-        """Raises `FileNotFoundError` when it does not exist, `StateDirError` when it must not be entered."""
+    def __init__(
+        self, *, runtime_dir: str, subdirectory: str, uid: int, syscalls: Syscalls, paths: UserPaths | None = None
+    ) -> None:
+        """Raises `FileNotFoundError` when it does not exist, `StateDirError` when it must not be entered.
+
+        `UserFileSystemError` where a file system of the user's is in the way.
+        """
         self.path = os.path.join(runtime_dir, subdirectory).rstrip("/")
         self._uid = uid
         self._syscalls = syscalls
         self._locks: list[int] = []
         self._claims: dict[str, int] = {}
+        self._paths = paths or UserPaths(syscalls)
         try:
-            self._fd = os.open(runtime_dir, _DIRECTORY)
-        except OSError as error:
-            if error.errno in (errno.ELOOP, errno.ENOTDIR):
-                raise StateDirError(f"{runtime_dir} is not a directory (a symbolic link is never followed)") from None
-            raise
-        walked = runtime_dir
-        for part in filter(None, subdirectory.split("/")):
-            walked = os.path.join(walked, part)
-            try:
-                fd = os.open(part, _DIRECTORY, dir_fd=self._fd)
-            except OSError as error:
-                os.close(self._fd)
-                if error.errno in (errno.ELOOP, errno.ENOTDIR):
-                    raise StateDirError(f"{walked} is not a directory (a symbolic link is never followed)") from None
-                if error.errno == errno.ENOENT:
-                    raise
-                raise StateDirError(f"{walked}: {error.strerror}") from None
+            self._fd = self._paths.open_directory(runtime_dir)
+        except NotADirectoryError:
+            raise StateDirError(f"{runtime_dir} is not a directory (a symbolic link is never followed)") from None
+        try:
+            self._enter(runtime_dir, subdirectory)
+        except BaseException:
             os.close(self._fd)
-            self._fd = fd
+            raise
         if os.fstat(self._fd).st_uid != uid:
             os.close(self._fd)
             raise StateDirError(f"{self.path} is not owned by UID {uid}")
+
+    def _enter(self, walked: str, subdirectory: str) -> None:
+        """Step by step into the directory itself, which is then open for reading."""
+        for part in [*filter(None, subdirectory.split("/")), "."]:
+            try:
+                fd = self._open(part, _DIRECTORY, where=walked)
+            except OSError as error:
+                path = os.path.normpath(os.path.join(walked, part))
+                if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                    raise StateDirError(f"{path} is not a directory (a symbolic link is never followed)") from None
+                if error.errno == errno.ENOENT:
+                    raise
+                raise StateDirError(f"{path}: {error.strerror}") from None
+            os.close(self._fd)
+            self._fd = fd
+            walked = os.path.join(walked, part)
+
+    def _open(self, name: str, flags: int, mode: int = 0, *, where: str | None = None) -> int:
+        return self._paths.open_below(self._fd, name, flags, mode, where=where or self.path)
+
+    def _status(self, name: str) -> os.stat_result:
+        """As lstat(2), of what is on the directory's own file system."""
+        fd = self._open(name, os.O_PATH | os.O_NOFOLLOW)
+        try:
+            return os.fstat(fd)
+        finally:
+            os.close(fd)
 
     def __enter__(self) -> StateDir:
         return self
@@ -94,13 +117,13 @@ class StateDir:
     def read(self, name: str, *, limit: int) -> Artefact | None:
         """The file's content up to `limit` bytes; None when there is no such file. Never blocks."""
         try:
-            status = os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+            status = self._status(name)
         except FileNotFoundError:
             return None
         problem = self._problem(status, limit=limit)
         if problem is None:
             try:
-                fd = os.open(name, os.O_RDONLY | _FILE, dir_fd=self._fd)
+                fd = self._open(name, os.O_RDONLY | _FILE)
             except FileNotFoundError:
                 return None
             except OSError as error:
@@ -130,7 +153,7 @@ class StateDir:
         Raises `StateDirError` when somebody holds it for `timeout` seconds: the holder may be hostile.
         """
         try:
-            fd = os.open(name, os.O_RDWR | os.O_CREAT | _FILE, 0o600, dir_fd=self._fd)
+            fd = self._open(name, os.O_RDWR | os.O_CREAT | _FILE, 0o600)
         except OSError as error:
             raise StateDirError(f"cannot open the lock file {self.path}/{name}: {error.strerror}") from None
         self._locks.append(fd)
@@ -144,7 +167,7 @@ class StateDir:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise StateDirError(
-                        f"{self.path}/{name} is locked by another process for more than {timeout:g} seconds; "
+                        f"{self.path}/{name} is locked by another process for more than {timeout:.2g} seconds; "
                         f"see who holds it: fuser -v {self.path}/{name}"
                     ) from None
             time.sleep(_LOCK_POLL_SECONDS)
@@ -224,7 +247,7 @@ class StateDir:
         Whatever kind of file it is, only the name goes. Raises `StateDirError` when it cannot be removed.
         """
         try:
-            status = os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+            status = self._status(name)
             if _identity(status) != identity:
                 return False
             if stat.S_ISDIR(status.st_mode):
@@ -241,15 +264,15 @@ class StateDir:
 
     def _identity_of(self, name: str) -> tuple[int, int] | None:
         try:
-            return _identity(os.stat(name, dir_fd=self._fd, follow_symlinks=False))
+            return _identity(self._status(name))
         except FileNotFoundError:
             return None
 
     def _lock_file_itself(self, name: str, *, timeout: float) -> int | None:
         try:
-            if not stat.S_ISREG(os.stat(name, dir_fd=self._fd, follow_symlinks=False).st_mode):
+            if not stat.S_ISREG(self._status(name).st_mode):
                 return None
-            fd = os.open(name, os.O_RDWR | _FILE, dir_fd=self._fd)
+            fd = self._open(name, os.O_RDWR | _FILE)
         except OSError:
             # Not a file anybody could hold Podman's lock on.
             return None
@@ -265,7 +288,7 @@ class StateDir:
                 if time.monotonic() > deadline:
                     os.close(fd)
                     raise StateDirError(
-                        f"{self.path}/{name} is locked by another process for more than {timeout:g} seconds"
+                        f"{self.path}/{name} is locked by another process for more than {timeout:.2g} seconds"
                     ) from None
             time.sleep(_LOCK_POLL_SECONDS)
 

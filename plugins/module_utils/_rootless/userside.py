@@ -35,9 +35,8 @@ from .runtime_dir import (
     make_state_dir,
 )
 from .statedir import Artefact, StateDir, StateDirError
+from .user_paths import UserPaths
 
-# How long a lock of Podman's, or of somebody hostile, is waited for.
-LOCK_SECONDS = 10.0
 # How long a killed process may take to be gone, so that the next look does not count it.
 KILL_SECONDS = 2.0
 
@@ -60,12 +59,12 @@ def order_for(
     }
 
 
-def work_for_user(channel: socket.socket, order: bytes, syscalls: Syscalls) -> None:
-    """All that a user's child does (see `as_user`)."""
+def work_for_user(channel: socket.socket, order: bytes, syscalls: Syscalls, paths: UserPaths) -> None:
+    """All that a user's child does (see `as_user`). `paths` is what the parent knows of the mounts there are."""
     told = json.loads(order)
     account = Account(**told["account"])
     candidate = told["candidate"] and Candidate(**told["candidate"])
-    side = UserSide(account, syscalls=syscalls, **told["places"], candidate=candidate)
+    side = UserSide(account, syscalls=syscalls, **told["places"], paths=paths, candidate=candidate)
     serve(channel, account, told["groups"], side.operations(), syscalls)
 
 
@@ -81,6 +80,7 @@ class UserSide:
         run: str,
         tmp: str,
         environment: Mapping[str, str],
+        paths: UserPaths,
         candidate: Candidate | None = None,
     ) -> None:
         """`environment` is empty unless the caller acts for itself; `candidate` stands for Podman's choice."""
@@ -91,6 +91,7 @@ class UserSide:
         self._tmp = tmp
         self._environment = environment
         self._candidate = candidate
+        self._paths = paths
         self._state_dir: StateDir | None = None
         self._started: set[int] = set()
 
@@ -122,7 +123,13 @@ class UserSide:
         except NoRuntimeDirectoryError as error:
             if self._candidate is None:
                 raise
-            return {"state_dir": self._candidate.state_dir, "warning": None, "files": {}, "refused": str(error)}
+            return {
+                "state_dir": self._candidate.state_dir,
+                "warning": None,
+                "files": {},
+                "refused": str(error),
+                "may_hold_state": error.may_hold_state,
+            }
         found: dict[str, Any] = {"state_dir": directory.state_dir, "warning": directory.warning, "files": {}}
         if not directory.exists:
             return found
@@ -152,36 +159,58 @@ class UserSide:
             found.append([pid, int(pausing), int(bool(variables.get(processes.CONFIGURED_VARIABLE)))])
         return found
 
-    def runtime_directories(self, *, pids: list[int]) -> list[str]:
-        """The runtime directories that processes were started with, where they name one that is there."""
-        found = set()
+    def runtime_directories(self, *, pids: list[int]) -> tuple[list[str], list[str]]:
+        """The runtime directories that processes were started with, where they name one that is there.
+
+        And why others, which may be there, cannot be looked at.
+        """
+        found, problems = set(), []
         for pid in pids:
             try:
                 value = os.fsdecode(processes.environ(self._proc, pid).get(b"XDG_RUNTIME_DIR", b""))
             except OSError:
                 continue
+            if not value.startswith("/"):
+                continue
+            if len(value) > _MAX_PATH:
+                problems.append(
+                    f"the XDG_RUNTIME_DIR of process {pid} is {len(value)} characters long: not looked into"
+                )
+                continue
             # The name is the user's choice: looked up as the user only.
-            if value.startswith("/") and len(value) <= _MAX_PATH and os.path.lexists(value):
-                found.add(value.rstrip("/"))
-        return sorted(found)
+            try:
+                self._paths.status(value)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError:
+                # Whoever looks into it reports that.
+                pass
+            except RootlessError as error:
+                problems.append(str(error))
+                continue
+            found.add(value.rstrip("/"))
+        return sorted(found), problems
 
     def containers(self, *, pids: list[int]) -> list[str | None]:
         """The name of the container that each process belongs to, where a command line tells it."""
         names = (container_of(self._proc, pid) for pid in pids)
         return [name and shown(name) for name in names]
 
-    def lock(self, *, make: bool) -> bool:
-        """Lock the state directory until the child ends; False when there is none and it is not to be made."""
+    def lock(self, *, make: bool, seconds: float) -> bool:
+        """Lock the state directory until the child ends; False when there is none and it is not to be made.
+
+        A lock that Podman or somebody hostile holds is waited for as long as `seconds`.
+        """
         directory = self._runtime_directory()
         try:
             if make:
-                make_state_dir(directory)
+                make_state_dir(directory, paths=self._paths)
             self._state_dir = self._open(directory)
         except FileNotFoundError:
             return False
         except OSError as error:
             raise StateDirError(f"cannot make {directory.state_dir}: {error.strerror}") from None
-        self._state_dir.lock(handles.LOCK_NAME, timeout=LOCK_SECONDS)
+        self._state_dir.lock(handles.LOCK_NAME, timeout=seconds)
         self._state_dir.sweep()
         return True
 
@@ -219,10 +248,13 @@ class UserSide:
         except OSError as error:
             raise StateDirError(f"cannot write {self._locked().path}/{name}: {error.strerror}") from None
 
-    def claim(self, *, name: str, identity: list[int]) -> dict[str, Any] | None:
-        """Lock the file that was seen under this name and look again; None when it is another one by now."""
+    def claim(self, *, name: str, identity: list[int], seconds: float) -> dict[str, Any] | None:
+        """Lock the file that was seen under this name and look again; None when it is another one by now.
+
+        A lock that somebody holds is waited for as long as `seconds`.
+        """
         state_dir = self._locked()
-        artefact = state_dir.claim(name, (identity[0], identity[1]), limit=_LIMITS[name], timeout=LOCK_SECONDS)
+        artefact = state_dir.claim(name, (identity[0], identity[1]), limit=_LIMITS[name], timeout=seconds)
         return _as_found(artefact) if artefact else None
 
     def release(self, *, name: str) -> None:
@@ -256,8 +288,8 @@ class UserSide:
             return False
         return True
 
-    def probe_handles(self) -> bool:
-        """Whether this user can reopen a handle of a namespace of its own that it is not in."""
+    def probe_handles(self) -> tuple[bool | None, str]:
+        """See `probes.opens_handles`."""
         return probes.opens_handles(self._syscalls, proc=self._proc)
 
     def why_no_namespace(
@@ -299,8 +331,10 @@ class UserSide:
 
     def _runtime_directory(self) -> RuntimeDirectory:
         if self._candidate is not None:
-            return check_candidate(self._candidate, self._account.uid)
-        return find_runtime_directory(self._account.uid, run=self._run, tmp=self._tmp, environment=self._environment)
+            return check_candidate(self._candidate, self._account.uid, paths=self._paths)
+        return find_runtime_directory(
+            self._account.uid, paths=self._paths, run=self._run, tmp=self._tmp, environment=self._environment
+        )
 
     def _open(self, directory: RuntimeDirectory) -> StateDir:
         return StateDir(
@@ -308,6 +342,7 @@ class UserSide:
             subdirectory=directory.subdirectory,
             uid=self._account.uid,
             syscalls=self._syscalls,
+            paths=self._paths,
         )
 
     def _locked(self) -> StateDir:

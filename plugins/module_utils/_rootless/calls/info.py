@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..accounts import Account
-from ..errors import RootlessError
 from ..host import Host
 from ..idmap import count_ids, parse_decimal
 from ..kernel import Syscalls
 from ..namespaces import Namespaces, Options
-from ..nsfs_support import nsfs_handles
+from ..nsfs_support import first_answer, nsfs_handles
 from ..report import Report
 from ..subid import SubidRange, SubidSource, printable
 from ..subid_change import Accounts, find_overlaps, overlap_entry
@@ -114,15 +113,6 @@ def _range(range_: SubidRange) -> dict[str, Any]:
 
 
 def _probe(syscalls: Syscalls, namespaces: Namespaces, host: Host, accounts: list[Account | Report]) -> str:
-    """Asked as the first user of the call; without one as `nobody`, or as ourselves where we cannot become another."""
+    """Tried as the first of `who_to_try_as` as whom it can be: what one user has spoilt says nothing of others."""
     candidates = who_to_try_as(account for account in accounts if isinstance(account, Account))
-
-    def probe_owner() -> bool:
-        for candidate in candidates:
-            try:
-                return namespaces.probe_owner(candidate)
-            except RootlessError:
-                continue
-        return False
-
-    return nsfs_handles(syscalls, proc=host.proc, probe_owner=probe_owner)
+    return nsfs_handles(syscalls, proc=host.proc, probe_owner=lambda: first_answer(candidates, namespaces.probe_owner))

@@ -15,6 +15,8 @@ from ..accounts import Account, AccountError, find_account
 from ..desired import IdMaps
 from ..host import Host
 from ..idmap import IdMap
+from ..kernel import INITIAL_USERNS_INO
+from ..nsfs import own_userns_ino
 from ..report import Report
 from ..runtime_dir import may_have_state
 from .result import RefusedError
@@ -107,7 +109,14 @@ def users_with_leftovers(owners: Iterable[int], host: Host) -> list[str]:
 
 
 def who_to_try_as(accounts: Iterable[Account]) -> list[Account]:
-    """For what has to be tried as an ordinary user: those of the call, `nobody`, or at last ourselves."""
-    nobody = [entry for entry in pwd.getpwall() if entry.pw_name == "nobody"]
-    candidates = [*accounts, *(Account(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir) for entry in nobody)]
-    return [*candidates, Account("", os.geteuid(), os.getegid(), "/")]
+    """For what has to be tried as an ordinary user: `nobody` first, whom no user's limits concern, then `accounts`.
+
+    At last ourselves, where that is somebody whom the kernel holds for an ordinary user; whoever is not root can try
+    as itself only.
+    """
+    ourselves = [Account("", os.geteuid(), os.getegid(), "/")]
+    if os.geteuid() != 0:
+        return ourselves
+    entries = [entry for entry in pwd.getpwall() if entry.pw_name == "nobody" and entry.pw_uid != 0]
+    nobody = [Account(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir) for entry in entries]
+    return [*nobody, *accounts, *(ourselves if own_userns_ino("/proc") != INITIAL_USERNS_INO else [])]

@@ -21,13 +21,12 @@ def test_a_child_that_may_not_be_ended_is_left_behind(monkeypatch: pytest.Monkey
     def refuse(_pid: int, _signal: int) -> None:
         raise PermissionError
 
-    monkeypatch.setattr(births, "_EXIT_GRACE_SECONDS", 0.05)
     pid = os.fork()
     if pid == 0:
         time.sleep(100)
         os._exit(0)
     kill = os.kill
     monkeypatch.setattr(os, "kill", refuse)
-    births.Births(lambda _channel, _order: None, Syscalls()).kill(pid)
+    assert births.Births(lambda _channel, _order: None, Syscalls()).kill(pid, grace=0.05) is False
     kill(pid, signal.SIGKILL)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL

@@ -8,14 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.kernel import Syscalls
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.runtime_dir import (
     NoRuntimeDirectoryError,
     find_runtime_directory,
     make_state_dir,
     may_have_state,
 )
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.user_paths import UserPaths
 
 UID = os.geteuid()
+PATHS = UserPaths(Syscalls())
 
 
 def directory(path: Path, mode: int = 0o700) -> Path:
@@ -25,7 +28,9 @@ def directory(path: Path, mode: int = 0o700) -> Path:
 
 
 def find(root: Path, **environment: str) -> str:
-    found = find_runtime_directory(UID, run=str(root / "run"), tmp=str(root / "tmp"), environment=environment)
+    found = find_runtime_directory(
+        UID, paths=PATHS, run=str(root / "run"), tmp=str(root / "tmp"), environment=environment
+    )
     return str(Path(found.path).relative_to(root))
 
 
@@ -54,7 +59,7 @@ def test_the_temporary_directory_of_the_environment(root: Path) -> None:
 @pytest.mark.parametrize("mode", [0o770, 0o702, 0o720, 0o500, 0o300])
 def test_directories_that_others_may_write_to_are_passed_over(root: Path, mode: int) -> None:
     directory(root / f"run/user/{UID}", mode)
-    found = find_runtime_directory(UID, run=str(root / "run"), tmp=str(root / "tmp"))
+    found = find_runtime_directory(UID, paths=PATHS, run=str(root / "run"), tmp=str(root / "tmp"))
     assert found.path == str(root / f"tmp/storage-run-{UID}")
     assert not found.exists
     assert f"has mode {mode:04o}" in str(found.warning)
@@ -68,7 +73,9 @@ def test_directories_that_others_may_read_are_fine(root: Path, mode: int) -> Non
 
 def test_a_wrong_variable_is_ignored_and_told(root: Path) -> None:
     directory(root / f"run/user/{UID}")
-    found = find_runtime_directory(UID, run=str(root / "run"), environment={"XDG_RUNTIME_DIR": str(root / "gone")})
+    found = find_runtime_directory(
+        UID, paths=PATHS, run=str(root / "run"), environment={"XDG_RUNTIME_DIR": str(root / "gone")}
+    )
     assert found.path == str(root / f"run/user/{UID}")
     assert "XDG_RUNTIME_DIR" in str(found.warning)
 
@@ -92,13 +99,13 @@ def test_somebody_elses_directory(root: Path) -> None:
     directory(root / f"run/user/{UID + 1}")
     directory(root / f"tmp/storage-run-{UID + 1}")
     with pytest.raises(NoRuntimeDirectoryError, match=f"owned by UID {UID}, not {UID + 1}"):
-        find_runtime_directory(UID + 1, run=str(root / "run"), tmp=str(root / "tmp"))
+        find_runtime_directory(UID + 1, paths=PATHS, run=str(root / "run"), tmp=str(root / "tmp"))
 
 
 def test_the_state_directory_is_made_private(root: Path) -> None:
-    found = find_runtime_directory(UID, run=str(root / "run"), tmp=str(root / "tmp"))
-    make_state_dir(found)
-    make_state_dir(found)
+    found = find_runtime_directory(UID, paths=PATHS, run=str(root / "run"), tmp=str(root / "tmp"))
+    make_state_dir(found, paths=PATHS)
+    make_state_dir(found, paths=PATHS)
     for path in (found.path, f"{found.path}/libpod", found.state_dir):
         assert os.stat(path).st_mode & 0o7777 == 0o700
 

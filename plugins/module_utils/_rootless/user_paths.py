@@ -1,0 +1,204 @@
+# Copyright (c) 2026, the userns.rootless authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Opens directories and files that a user has named, and asks no file system that the user serves itself.
+
+Such a file system (fuse(4)) may answer never, and whoever waits for it cannot be killed. `O_PATH` asks none: it is
+used to find out which mount a directory is on before anything else is done with it. Below a directory that may be
+used, nothing on another mount is opened.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from .errors import RootlessError
+from .kernel import Syscalls
+
+_PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_MAX_LINKS = 40
+
+
+class UserFileSystemError(RootlessError):
+    """What the user has named is on a file system that must not be asked, or behind one."""
+
+
+@dataclass(frozen=True)
+class _Mount:
+    """`owner` is the UID for which a file system in user space was mounted; None for all other file systems."""
+
+    point: str
+    type: str
+    owner: int | None
+
+
+class UserPaths:
+    """Opens what users have named. Made once for a call: it remembers which mounts there were."""
+
+    def __init__(self, syscalls: Syscalls, *, proc: str = "/proc", trusted: Collection[str] = ()) -> None:
+        """`trusted` are directories in which users can mount something only on what is their own, such as /tmp."""
+        self._syscalls = syscalls
+        self._proc = proc
+        self._trusted = trusted
+        self._mounts = _read(proc)
+
+    def status(self, path: str) -> os.stat_result:
+        """As lstat(2). Raises `OSError` and `UserFileSystemError`."""
+        fd = self._find(path)
+        try:
+            return os.fstat(fd)
+        finally:
+            os.close(fd)
+
+    def open_directory(self, path: str) -> int:
+        """A descriptor (`O_PATH`) of a directory whose last name is no symbolic link; those before it may be.
+
+        Raises `OSError`, `NotADirectoryError` also for a link, and `UserFileSystemError`.
+        """
+        fd = self._find(path)
+        if not stat.S_ISDIR(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+        return fd
+
+    def open_below(self, dir_fd: int, name: str, flags: int, mode: int = 0, *, where: str) -> int:
+        """Open a name in an open directory, which is at `where`, on the same mount; a symbolic link is not followed.
+
+        Raises `OSError`, and `UserFileSystemError` where something else is mounted on it.
+        """
+        try:
+            return self._syscalls.open_beneath(dir_fd, name, flags | os.O_CLOEXEC, mode)
+        except OSError as error:
+            if error.errno == errno.EXDEV:
+                raise UserFileSystemError(self._in_the_way(dir_fd, name, os.path.join(where, name))) from None
+            # EPERM: a filter that does not know the call. Before Linux 5.6 only the time limit helps.
+            if error.errno not in (errno.ENOSYS, errno.EPERM):
+                raise
+        return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=dir_fd)
+
+    def _find(self, path: str) -> int:
+        """A descriptor (`O_PATH`) of what has this name, on a mount that may be asked."""
+        if os.path.dirname(path) in self._trusted:
+            return self._checked(os.open(path, _PATH), path)
+        return self._walk(path)
+
+    def _walk(self, path: str) -> int:
+        """From the root name by name, each looked at before anything is looked up in it."""
+        names, links = path.split("/")[::-1], 0
+        walked = "/"
+        fd = os.open("/", _PATH | os.O_DIRECTORY)
+        try:
+            while names:
+                name = names.pop()
+                if name in ("", "."):
+                    continue
+                there = os.path.join(walked, name)
+                found = self._checked(_open(name, fd), there)
+                if not any(names) or not stat.S_ISLNK(os.fstat(found).st_mode):
+                    os.close(fd)
+                    fd, walked = found, there
+                    continue
+                try:
+                    target = os.readlink("", dir_fd=found)
+                finally:
+                    os.close(found)
+                links += 1
+                if links > _MAX_LINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+                names += target.split("/")[::-1]
+                if target.startswith("/"):
+                    os.close(fd)
+                    fd, walked = os.open("/", _PATH | os.O_DIRECTORY), "/"
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def _checked(self, fd: int, path: str) -> int:
+        """The descriptor, if it is on a mount that may be asked; if not, it is closed. Raises `UserFileSystemError`."""
+        mount = self._mount_of(fd)
+        if mount is not None and mount.owner:
+            os.close(fd)
+            raise UserFileSystemError(_refusal(path, mount))
+        return fd
+
+    def _mount_of(self, fd: int) -> _Mount | None:
+        """The mount that a descriptor is on; None where that cannot be found out."""
+        number = _mount_id(self._proc, fd)
+        if number is not None and number not in self._mounts:
+            # Mounted since.
+            self._mounts = _read(self._proc)
+        return None if number is None else self._mounts.get(number)
+
+    def _in_the_way(self, dir_fd: int, name: str, path: str) -> str:
+        try:
+            fd = os.open(name, _PATH, dir_fd=dir_fd)
+        except OSError:
+            return f"{path}: something was mounted there and is gone; run again"
+        try:
+            mount = self._mount_of(fd)
+        finally:
+            os.close(fd)
+        if mount is not None and mount.owner:
+            return _refusal(path, mount)
+        kind = f"a file system of type {mount.type}" if mount is not None else "something"
+        return f"{path} is a mount point ({kind}): state of Podman's is not looked for on other mounts; umount {path}"
+
+
+def _open(name: str, dir_fd: int) -> int:
+    """`O_PATH`; as a directory where it is one, so that what is mounted on demand is mounted."""
+    try:
+        return os.open(name, _PATH | os.O_DIRECTORY, dir_fd=dir_fd)
+    except NotADirectoryError:
+        return os.open(name, _PATH, dir_fd=dir_fd)
+
+
+def _refusal(path: str, mount: _Mount) -> str:
+    return (
+        f"{path} is on a file system in user space ({mount.type} at {mount.point}, served by a process of UID "
+        f"{mount.owner}), which may never answer: it is not looked into; umount {mount.point}"
+    )
+
+
+def _mount_id(proc: str, fd: int) -> int | None:
+    """From proc_pid_fdinfo(5), which is there since Linux 3.15."""
+    try:
+        # As bytes: a codec is loaded when it is needed first, and here nothing is to be loaded.
+        with open(f"{proc}/self/fdinfo/{fd}", "rb", buffering=0) as file:
+            for line in file.read().splitlines():
+                if line.startswith(b"mnt_id:"):
+                    return int(line.split()[1])
+    except OSError:
+        pass
+    return None
+
+
+def _read(proc: str) -> Mapping[int, _Mount]:
+    """From proc_pid_mountinfo(5): the mounts of this mount namespace by ID."""
+    mounts = {}
+    try:
+        with open(f"{proc}/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            for line in file:
+                before, _dash, after = line.partition(" - ")
+                words = before.split(" ", 5)
+                # Type, source and the file system's own options.
+                type_, *others = after.rstrip("\n").split(" ")
+                mounts[int(words[0])] = _Mount(words[4], type_, _served_for(type_, others[-1] if others else ""))
+    except OSError:
+        pass
+    return mounts
+
+
+def _served_for(type_: str, options: str) -> int | None:
+    """The user for which a file system in user space was mounted (`user_id` of fuse(4)); 0 where root did it."""
+    if type_ not in ("fuse", "fuseblk") and not type_.startswith("fuse."):
+        return None
+    for option in options.split(","):
+        name, _equals, value = option.partition("=")
+        if name == "user_id" and value.isdigit():
+            return int(value)
+    return 0
