@@ -21,7 +21,7 @@ from pathlib import Path
 from ansible_collections.userns.rootless.plugins.module_utils import _rootless
 
 _PROGRAM = ("joiner", "become_main")
-_DETOURS = ("joiner_detours", "through_sudo", "become_detours")
+_DETOURS = ("joiner_detours", "through_sudo", "text", "become_detours")
 _FUTURE = "from __future__ import annotations\n"
 # D unpacks; M is put where the program imports from its detours, and makes them part of it.
 _PROLOGUE = """import zlib,binascii

@@ -16,6 +16,7 @@ from .._rootless.checks.catalogue import HostFinding
 from .._rootless.errors import RootlessError
 from .._rootless.host import Host
 from .._rootless.readiness import Readiness, UserReadiness, as_dict
+from .common import fail, finish
 
 ARGUMENT_SPEC: dict[str, Any] = {"users": {"type": "list", "elements": "str"}}
 
@@ -32,7 +33,7 @@ def run(module: AnsibleModule) -> None:
         found, handles = readiness.of_host(who_to_try_as(user for user in accounts if isinstance(user, Account)))
         outcomes = readiness.of_users(accounts)
     except (RootlessError, OSError) as error:
-        module.fail_json(msg=str(error), exception=error)
+        fail(module, str(error), error)
     _finish(module, found, outcomes, handles)
 
 
@@ -60,7 +61,6 @@ def _finish(module: AnsibleModule, found: list[HostFinding], outcomes: list[User
         "kernel": {"nsfs_handles": handles},
     }
     failed = [outcome for outcome in outcomes if outcome.failed]
-    if failed:
-        told = "; ".join(f"{outcome.user}: {'; '.join(outcome.messages)}" for outcome in failed)
-        module.fail_json(msg=f"{len(failed)} of {len(outcomes)} users cannot be looked at: {told}", **result)
-    module.exit_json(**result)
+    told = "; ".join(f"{outcome.user}: {'; '.join(outcome.messages)}" for outcome in failed)
+    failure = f"{len(failed)} of {len(outcomes)} users cannot be looked at: {told}" if failed else None
+    finish(module, result, failure=failure)

@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from .joiner import FAILURE, JoinError, OtherUserError, find_user
+from .text import escape
 from .through_sudo import run_through_sudo
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def go_on(
 
 
 def _fail(text: str, command: Sequence[str]) -> NoReturn:
-    text = f"rootless_ns: {text}"
+    text = escape(f"rootless_ns: {text}")
     if _is_module(command):
         import json
 

@@ -114,7 +114,7 @@ def find_user(user: str) -> Any:
     try:
         return pwd.getpwuid(int(user))
     except (KeyError, ValueError, OverflowError):
-        raise JoinError(f"user {user!r} does not exist on this host") from None
+        raise JoinError(f"user '{user}' does not exist on this host") from None
 
 
 def become(entry: Any) -> None:

@@ -48,7 +48,7 @@ def comm(proc: str, pid: int) -> str:
     """The process's name, at most 15 bytes; `?` when it is gone."""
     try:
         with open(f"{proc}/{pid}/comm", "rb") as file:
-            return file.read(64).decode("utf-8", "replace").rstrip("\n")
+            return file.read(64).decode("utf-8", "surrogateescape").removesuffix("\n")
     except OSError:
         return "?"
 

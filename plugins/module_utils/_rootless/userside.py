@@ -23,7 +23,7 @@ from .as_user import Operation, Order, serve
 from .containers import container_of
 from .errors import RootlessError
 from .graph_root import device_of, find_graph_root
-from .idmap import IdMapEntry, shown
+from .idmap import IdMapEntry
 from .kernel import CLONE_NEWNS, CLONE_NEWUSER, Syscalls
 from .map_writer import TOOL_PATH, write_maps
 from .runtime_dir import (
@@ -35,6 +35,7 @@ from .runtime_dir import (
     make_state_dir,
 )
 from .statedir import Artefact, StateDir, StateDirError
+from .text import shorten
 
 # How long a lock of Podman's, or of somebody hostile, is waited for.
 LOCK_SECONDS = 10.0
@@ -168,7 +169,7 @@ class UserSide:
     def containers(self, *, pids: list[int]) -> list[str | None]:
         """The name of the container that each process belongs to, where a command line tells it."""
         names = (container_of(self._proc, pid) for pid in pids)
-        return [name and shown(name) for name in names]
+        return [name and shorten(name) for name in names]
 
     def lock(self, *, make: bool) -> bool:
         """Lock the state directory until the child ends; False when there is none and it is not to be made."""

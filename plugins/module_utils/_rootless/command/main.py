@@ -12,6 +12,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..text import escape
 from .arguments import EXEC_FAILURE, NAME, make_parser
 from .output import ERROR, WARNING, say
 
@@ -46,7 +47,7 @@ def _main(argv: Sequence[str]) -> int:
         if arguments.command == "exec" and not command:
             parser.error("exec needs a command, behind --: rootless-ns exec --user NAME -- COMMAND...")
         if surplus:
-            parser.error(f"unknown arguments: {' '.join(surplus)}")
+            parser.error(f"unknown arguments: {escape(' '.join(surplus))}")
         _check_users(parser, arguments)
     except SystemExit as end:
         # argparse has said why.
@@ -93,7 +94,7 @@ def _exec(arguments: Namespace, command: Sequence[str]) -> int:
     except JoinError as error:
         say(f"{NAME}: {error}", ERROR)
     except OSError as error:
-        say(f"{NAME}: cannot run {command[0]!r} in the namespace of {user}: {error.strerror}", ERROR)
+        say(f"{NAME}: cannot run '{command[0]}' in the namespace of {user}: {error.strerror}", ERROR)
     except Exception as error:
         # The code of an uncaught exception would be taken for the command's.
         say(f"{NAME}: internal error: {type(error).__name__}: {error}", ERROR)
@@ -177,5 +178,7 @@ def _tell(arguments: Namespace, result: CallResult) -> None:
 def _print_json(told: object) -> None:
     import json
 
-    sys.stdout.write(json.dumps(told, indent=2) + "\n")
+    from ..text import escape_all
+
+    sys.stdout.write(json.dumps(escape_all(told), indent=2, ensure_ascii=False) + "\n")
     sys.stdout.flush()

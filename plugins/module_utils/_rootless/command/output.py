@@ -9,21 +9,18 @@ import os
 import sys
 from typing import TextIO
 
+from ..text import escape
+
 # syslog(3), as sd-daemon(3) takes it before a line.
 ERROR, WARNING, INFO = 3, 4, 6
 
 
 def say(text: str, priority: int = INFO) -> None:
-    """One line: what went well to the standard output, the rest to the standard error."""
+    """One line of text as it was found: what went well to the standard output, the rest to the standard error."""
     stream = sys.stdout if priority == INFO else sys.stderr
     prefix = f"<{priority}>" if _goes_to_journal(stream) else ""
-    stream.write(f"{prefix}{printable(text)}\n")
+    stream.write(f"{prefix}{escape(text)}\n")
     stream.flush()
-
-
-def printable(text: str) -> str:
-    """What users call their processes and files must not forge lines, nor command a terminal."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def _goes_to_journal(stream: TextIO) -> bool:
