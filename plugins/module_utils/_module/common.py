@@ -9,7 +9,8 @@ messages hold what users chose.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -21,11 +22,20 @@ from .._rootless.text import escape, escape_all, escaped_traceback
 
 def run_call(module: AnsibleModule, call: Callable[[], CallResult]) -> None:
     """Make the call; its warnings, its failure and its result are the task's."""
-    try:
+    with failing(module):
         result = call()
+    finish(module, result.told, failure=result.failure, warnings=[*result.warnings, *result.user_warnings])
+
+
+@contextmanager
+def failing(module: AnsibleModule) -> Iterator[None]:
+    """End the task as failed where the block raises. Ansible would show the text of an exception as it is."""
+    try:
+        yield
     except (RootlessError, OSError) as error:
         fail(module, str(error), error)
-    finish(module, result.told, failure=result.failure, warnings=[*result.warnings, *result.user_warnings])
+    except Exception as error:
+        fail(module, f"internal error: {type(error).__name__}: {error}", error)
 
 
 def finish(
@@ -41,6 +51,5 @@ def finish(
 
 def fail(module: AnsibleModule, message: str, error: Exception | None = None, **told: Any) -> None:
     """End the task as failed; `error` is what Ansible shows the traceback of."""
-    # Ansible would show the exception's own text, too.
     exception = {} if error is None else {"exception": escaped_traceback(error)}
     module.fail_json(msg=escape(message), **exception, **escape_all(told))

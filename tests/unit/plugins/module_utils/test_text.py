@@ -158,12 +158,13 @@ def test_the_end_of_a_module(failure: str | None) -> None:
     assert module.warnings == [r"w\x0a"]
 
 
-def test_a_failed_call_of_a_module() -> None:
+@pytest.mark.parametrize("kind", [FileNotFoundError, RuntimeError])
+def test_a_failed_call_of_a_module(kind: type[Exception]) -> None:
     common = pytest.importorskip("ansible_collections.userns.rootless.plugins.module_utils._module.common")
     module = Module()
 
     def call() -> Any:
-        raise FileNotFoundError(2, "gone", os.fsdecode(b"/tmp/\xff\n\x1b"))
+        raise kind(2, "gone", os.fsdecode(b"/tmp/\xff\n\x1b"))
 
     with pytest.raises(SystemExit):
         common.run_call(module, call)
