@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pwd
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from dataclasses import dataclass
 from .errors import RootlessError
 
 STATE_SUBDIRECTORY = "libpod/tmp"
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class NoRuntimeDirectoryError(RootlessError):
@@ -82,7 +85,8 @@ def find_runtime_directory(
     """Podman's rule: `$XDG_RUNTIME_DIR`, then `/run/user/UID`, then `${TMPDIR:-/tmp}/storage-run-UID`.
 
     `environment` is given only when the process acts for itself: for another user those variables are the caller's.
-    The last one need not exist yet: Podman makes it, and so does `make_state_dir`.
+    The last one need not exist yet: Podman makes it, and so does `make_state_dir`. Where it is somebody else's, Podman
+    fails (5.4, 5.8; 6.0 by its source), and there is no other place.
     Raises `NoRuntimeDirectoryError` with what is wrong with each.
     """
     environment = environment or {}
@@ -105,8 +109,8 @@ def find_runtime_directory(
         return RuntimeDirectory(fallback, exists=exists, warning=_instead(wrong, fallback))
     wrong.append(problem)
     raise NoRuntimeDirectoryError(
-        f"no runtime directory for UID {uid}: {'; '.join(wrong)}. Enable lingering (loginctl enable-linger) "
-        f"or make {default}, owned by the user, mode 0700"
+        f"no runtime directory for UID {uid}: {'; '.join(wrong)}. Podman fails there, too. "
+        f"{_what_to_do(fallback, uid)}, or make {default}, owned by the user, mode 0700"
     )
 
 
@@ -118,6 +122,18 @@ def no_runtime_directory(uid: int, *, run: str = "/run", tmp: str = "/tmp") -> R
 
 def _instead(wrong: list[str], fallback: str) -> str:
     return f"{'; '.join(wrong)}: using {fallback} as Podman does; enable lingering (loginctl enable-linger)"
+
+
+def _what_to_do(path: str, uid: int) -> str:
+    """About a directory that is in the way: whose it is need not be asked."""
+    return f"As root remove {path} (rm -r), or enable lingering for the user (loginctl enable-linger {uid})"
+
+
+def _name_of(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return "no user of this host"
 
 
 def _name_exists(path: str) -> bool:
@@ -146,27 +162,47 @@ def _problem(path: str, uid: int) -> str | None:
         status = os.lstat(path)
     except OSError as error:
         return f"{path}: {error.strerror}"
+    return _problem_of(path, status, uid)
+
+
+def _problem_of(path: str, status: os.stat_result, uid: int) -> str | None:
     if not stat.S_ISDIR(status.st_mode):
         return f"{path} is not a directory"
     if status.st_uid != uid:
-        return f"{path} is owned by UID {status.st_uid}, not {uid}"
+        return f"{path} is owned by UID {status.st_uid} ({_name_of(status.st_uid)}), not {uid}"
     if status.st_mode & 0o722 != 0o700:
         return f"{path} has mode {stat.S_IMODE(status.st_mode):04o}, must be 0700"
     return None
 
 
-def make_state_dir(directory: RuntimeDirectory) -> None:
-    """Make what is missing of the state directory, mode 0700, as Podman would. Raises `OSError`."""
-    path = directory.path
+def make_state_dir(directory: RuntimeDirectory, uid: int) -> None:
+    """Make what is missing of the state directory, mode 0700, as Podman would.
+
+    Raises `OSError`, and `NoRuntimeDirectoryError` where somebody else was faster: in the temporary directory everybody
+    may make one of this name. Once it is the user's, nobody else can put another one in its place.
+    """
     if not directory.exists:
-        _mkdir(path)
-    for part in STATE_SUBDIRECTORY.split("/"):
-        path = os.path.join(path, part)
-        _mkdir(path)
-
-
-def _mkdir(path: str) -> None:
+        _mkdir(directory.path)
+    fd = os.open(directory.path, _DIRECTORY)
     try:
-        os.mkdir(path, 0o700)
+        problem = _problem_of(directory.path, os.fstat(fd), uid)
+        if problem:
+            raise NoRuntimeDirectoryError(f"{problem}: it was made just now. {_what_to_do(directory.path, uid)}")
+        for part in STATE_SUBDIRECTORY.split("/"):
+            _mkdir(part, dir_fd=fd)
+            try:
+                below = os.open(part, _DIRECTORY, dir_fd=fd)
+            except NotADirectoryError:
+                # Who opens the state directory reports what is there instead.
+                return
+            os.close(fd)
+            fd = below
+    finally:
+        os.close(fd)
+
+
+def _mkdir(path: str, *, dir_fd: int | None = None) -> None:
+    try:
+        os.mkdir(path, 0o700, dir_fd=dir_fd)
     except FileExistsError:
         pass

@@ -60,6 +60,11 @@ class StateDir:
             if error.errno in (errno.ELOOP, errno.ENOTDIR):
                 raise StateDirError(f"{runtime_dir} is not a directory (a symbolic link is never followed)") from None
             raise
+        status = os.fstat(self._fd)
+        # Looked at before by its name: it must be the same directory, or one that is the user's as well.
+        if subdirectory and (status.st_uid != uid or status.st_mode & 0o022):
+            os.close(self._fd)
+            raise StateDirError(f"{runtime_dir} is not a directory of UID {uid} that only this user may write to")
         walked = runtime_dir
         for part in filter(None, subdirectory.split("/")):
             walked = os.path.join(walked, part)

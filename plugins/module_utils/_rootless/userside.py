@@ -176,9 +176,11 @@ class UserSide:
         directory = self._runtime_directory()
         try:
             if make:
-                make_state_dir(directory)
+                make_state_dir(directory, self._account.uid)
             self._state_dir = self._open(directory)
         except FileNotFoundError:
+            if make:
+                raise StateDirError(f"{directory.state_dir} was removed while it was made; run again") from None
             return False
         except OSError as error:
             raise StateDirError(f"cannot make {directory.state_dir}: {error.strerror}") from None
