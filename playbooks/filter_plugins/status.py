@@ -12,6 +12,8 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.text import printable
+
 Row = dict[str, Any]
 
 _HEADER = ("HOST", "USER", "STATE", "NEEDS", "PINNED", "PROCESSES", "DRIFT", "NOTES")
@@ -64,7 +66,7 @@ def table(found: list[Row]) -> list[str]:
     lines = ["  ".join([*(cell.ljust(width) for cell, width in zip(line, widths)), line[-1]]) for line in cells]
     states = Counter(row["state"] for row in found)
     counted = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-    return [*(line.rstrip() for line in lines), f"{len({row['host'] for row in found})} hosts; {counted}"]
+    return [*(printable(line.rstrip()) for line in lines), f"{len({row['host'] for row in found})} hosts; {counted}"]
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -157,7 +157,7 @@ class _BecomeUser(str):
     and have any file of root's overwritten. The text as chown(1) gets it is no user's name, so that this fails.
     """
 
-    __slots__ = ("_name",)
+    _name: str
 
     def __new__(cls, name: str) -> _BecomeUser:
         user = super().__new__(cls, f"{name}{_NOT_AN_OWNER}")
@@ -171,7 +171,7 @@ class _BecomeUser(str):
         return format(self._name, spec)
 
     def __eq__(self, other: object) -> bool:
-        return self._name == str(other)
+        return bool(self._name == str(other))
 
     def __ne__(self, other: object) -> bool:
         return True

@@ -20,6 +20,11 @@ attributes:
       - This assumes that the system controlled/queried by the module has not changed in a relevant way.
   platform:
     description: Target operating systems that the module works on.
+notes:
+  - Every string in the result is one line of printable characters; only the texts of C(diff) have several lines.
+    An ASCII control character, and a byte that is not UTF-8, is returned as C(\xNN). Another character that cannot be seen,
+    or that changes how a line is shown, is returned as C(\uNNNN) or C(\UNNNNNNNN). A backslash that would make the text after
+    it look like one of these is returned as C(\x5c). Users choose the names of their processes and directories.
 """
 
     ACTIONGROUP = r"""

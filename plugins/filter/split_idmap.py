@@ -11,6 +11,7 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.idmap import IdMapError, split_mappings
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.text import escape
 from ansible_collections.userns.rootless.plugins.plugin_utils._idmap_input import read_entries, read_mappings
 
 
@@ -19,7 +20,7 @@ def split_idmap(mappings: Any, available: Any) -> list[dict[str, int]]:
     try:
         parts = split_mappings(read_mappings(mappings, "mappings"), read_entries(available, "available"))
     except IdMapError as error:
-        raise AnsibleFilterError(f"split_idmap: {error}") from error
+        raise AnsibleFilterError(escape(f"split_idmap: {error}")) from None
     return [part.as_dict() for part in parts]
 
 

@@ -15,8 +15,8 @@ from ansible_collections.userns.rootless.plugins.module_utils._rootless.idmap im
     OciMapping,
     parse_decimal,
     parse_id_map,
-    shown,
 )
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.text import quoted, shorten
 
 ENTRY = '{id, parent_id, count}, {containerID, hostID, size} or "CONTAINER:HOST:COUNT"'
 OCI_KEYS = frozenset({"containerID", "hostID", "size"})
@@ -44,7 +44,7 @@ def _read(value: object, what: str) -> Iterator[OciMapping]:
         for number, entry in enumerate(value, start=1):
             yield from _from_element(entry, f"entry {number} of {what}")
     else:
-        found = shown(repr(value))
+        found = quoted(value)
         raise IdMapError(f"{what} must be a list of {ENTRY}, or text with such or with lines of a uid_map, not {found}")
 
 
@@ -59,7 +59,7 @@ def _from_element(entry: object, where: str) -> Iterator[OciMapping]:
         elif not ENTRY_KEYS.isdisjoint(keys):
             yield _as_mapping(IdMapEntry.parse(entry))
         else:
-            raise IdMapError(f"{shown(repr(entry))} is not {ENTRY}")
+            raise IdMapError(f"{quoted(entry)} is not {ENTRY}")
     except IdMapError as error:
         raise IdMapError(f"{where}: {error}") from None
 
@@ -73,7 +73,7 @@ def _from_text(text: str, where: str) -> Iterator[OciMapping]:
         fields = [parse_decimal(field) for field in word.split(":")]
         first, second, third = fields if len(fields) == 3 else (None, None, None)
         if first is None or second is None or third is None:
-            raise IdMapError(f'{where}: "{shown(word)}" is not CONTAINER:HOST:COUNT, three decimal 32-bit numbers')
+            raise IdMapError(f'{where}: "{shorten(word)}" is not CONTAINER:HOST:COUNT, three decimal 32-bit numbers')
         try:
             yield _as_mapping(IdMapEntry(first, second, third))
         except IdMapError as error:

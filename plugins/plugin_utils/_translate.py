@@ -14,8 +14,8 @@ from ansible_collections.userns.rootless.plugins.module_utils._rootless.idmap im
     IdMap,
     IdMapError,
     parse_id,
-    shown,
 )
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.text import escape, quoted, shorten
 
 from ._idmap_input import is_list, read_entries
 
@@ -28,7 +28,10 @@ UNMAPPED = ("error", "none", "overflow")
 def translate(name: str, ids: Any, id_map: Any, unmapped: Any, lookup: Callable[[IdMap, int], int | None]) -> Any:
     """The other side of `ids`, one or a list of them, for the filter `name`."""
     if unmapped not in UNMAPPED:
-        raise AnsibleFilterError(f"{name}: unmapped must be one of the strings {', '.join(UNMAPPED)}, not {unmapped!r}")
+        allowed = ", ".join(UNMAPPED)
+        raise AnsibleFilterError(
+            escape(f"{name}: unmapped must be one of the strings {allowed}, not {quoted(unmapped)}")
+        )
     try:
         entries = read_entries(id_map, "map")
         indexed = IdMap(entries)
@@ -40,10 +43,10 @@ def translate(name: str, ids: Any, id_map: Any, unmapped: Any, lookup: Callable[
                 holds = ", ".join(map(str, entries))
                 raise IdMapError(
                     f"{number} is not mapped; the map (container, host, count) "
-                    + (f"is {shown(holds)}" if holds else "is empty, as it is where there is no namespace")
+                    + (f"is {shorten(holds)}" if holds else "is empty, as it is where there is no namespace")
                 )
             return OVERFLOW_ID if found is None and unmapped == "overflow" else found
 
         return [one(value) for value in ids] if is_list(ids) else one(ids)
     except IdMapError as error:
-        raise AnsibleFilterError(f"{name}: {error}") from error
+        raise AnsibleFilterError(escape(f"{name}: {error}")) from None

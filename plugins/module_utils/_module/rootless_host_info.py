@@ -13,9 +13,9 @@ from .._rootless.accounts import Account
 from .._rootless.calls.system import open_kernel
 from .._rootless.calls.users import refuse_others, resolve, users_of_interest, who_to_try_as
 from .._rootless.checks.catalogue import HostFinding
-from .._rootless.errors import RootlessError
 from .._rootless.host import Host
 from .._rootless.readiness import Readiness, UserReadiness, as_dict
+from .common import failing, finish
 
 ARGUMENT_SPEC: dict[str, Any] = {"users": {"type": "list", "elements": "str"}}
 
@@ -23,7 +23,7 @@ ARGUMENT_SPEC: dict[str, Any] = {"users": {"type": "list", "elements": "str"}}
 def run(module: AnsibleModule) -> None:
     """Check and return; a user that does not exist fails the task at the end, what is found never does."""
     host = Host()
-    try:
+    with failing(module):
         readiness = Readiness(open_kernel(), host=host)
         asked = module.params["users"]
         users = asked if asked is not None else users_of_interest(readiness.owners(), host, readiness.available)
@@ -31,8 +31,6 @@ def run(module: AnsibleModule) -> None:
         refuse_others(accounts)
         found, handles = readiness.of_host(who_to_try_as(user for user in accounts if isinstance(user, Account)))
         outcomes = readiness.of_users(accounts)
-    except (RootlessError, OSError) as error:
-        module.fail_json(msg=str(error), exception=error)
     _finish(module, found, outcomes, handles)
 
 
@@ -60,7 +58,6 @@ def _finish(module: AnsibleModule, found: list[HostFinding], outcomes: list[User
         "kernel": {"nsfs_handles": handles},
     }
     failed = [outcome for outcome in outcomes if outcome.failed]
-    if failed:
-        told = "; ".join(f"{outcome.user}: {'; '.join(outcome.messages)}" for outcome in failed)
-        module.fail_json(msg=f"{len(failed)} of {len(outcomes)} users cannot be looked at: {told}", **result)
-    module.exit_json(**result)
+    told = "; ".join(f"{outcome.user}: {'; '.join(outcome.messages)}" for outcome in failed)
+    failure = f"{len(failed)} of {len(outcomes)} users cannot be looked at: {told}" if failed else None
+    finish(module, result, failure=failure)

@@ -11,7 +11,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from .._rootless.calls.change import change
-from .common import run_call
+from .common import fail, run_call
 
 ARGUMENT_SPEC: dict[str, Any] = {
     "users": {"type": "list", "elements": "str"},
@@ -27,7 +27,5 @@ def run(module: AnsibleModule) -> None:
     """Do for every user what the options ask."""
     params = module.params
     if params["users"] is None and os.geteuid() == 0:
-        module.fail_json(
-            msg="users must be given when the task runs as root: root has no rootless namespace of its own"
-        )
+        fail(module, "users must be given when the task runs as root: root has no rootless namespace of its own")
     run_call(module, lambda: change(**params, check=module.check_mode))

@@ -12,10 +12,12 @@ from ansible.module_utils.basic import AnsibleModule
 
 from .._rootless.errors import RootlessError
 from .._rootless.login_defs import KINDS, read_policy
-from .._rootless.subid import SubidError, printable
+from .._rootless.subid import SubidError
 from .._rootless.subid_change import Accounts, HalfDoneError, KindOutcome, OverlapError, SubidChange, overlap_entry
 from .._rootless.subid_plan import Wish
 from .._rootless.subid_text import Owner
+from .._rootless.text import escape_lines
+from .common import fail, finish
 
 ARGUMENT_SPEC: dict[str, Any] = {
     "owners": {"type": "list", "elements": "str", "required": True},
@@ -69,12 +71,12 @@ def run(module: AnsibleModule) -> None:
             found = change.present(_wishes(module, asked), check=module.check_mode, backup=backup)
     except OverlapError as error:
         told = [overlap_entry(kind, *pair) for kind, outcome in error.found.items() for pair in outcome.overlaps]
-        module.fail_json(msg=f"{error}; nothing was changed (on_overlap: fail)", overlaps=told, owners=[])
+        fail(module, f"{error}; nothing was changed (on_overlap: fail)", overlaps=told, owners=[])
     except (RootlessError, OSError) as error:
         result: dict[str, Any] = {"changed": isinstance(error, HalfDoneError), "owners": [], "overlaps": []}
         if backups:
             result["backup_files"] = backups
-        module.fail_json(msg=str(error), exception=error, **result)
+        fail(module, str(error), error, **result)
     _finish(module, asked, owners, refused, found, backups)
 
 
@@ -84,24 +86,22 @@ def _refuse_twice(module: AnsibleModule, owners: list[Owner]) -> None:
         for name in owner.names:
             other = seen.setdefault(name, owner.asked)
             if other != owner.asked:
-                module.fail_json(msg=f"{other!r} and {owner.asked!r} in owners are one owner: name it once")
+                fail(module, f"'{other}' and '{owner.asked}' in owners are one owner: name it once")
 
 
 def _wishes(module: AnsibleModule, asked: list[str]) -> dict[str, Wish]:
     params = module.params
     if params["count"] is not None and params["count"] < 1:
-        module.fail_json(msg=f"count must be at least 1, not {params['count']}")
+        fail(module, f"count must be at least 1, not {params['count']}")
     ranges: dict[str, dict[str, list[tuple[int, int]]]] = {kind: {} for kind in KINDS}
     for range_ in params["ranges"] or ():
         owner = range_["owner"] if range_["owner"] is not None else asked[0]
         if range_["owner"] is None and len(asked) != 1:
-            module.fail_json(
-                msg=f"the range {range_['start']}:{range_['count']} needs an owner, since owners names several"
-            )
+            fail(module, f"the range {range_['start']}:{range_['count']} needs an owner, since owners names several")
         if owner not in asked:
-            module.fail_json(msg=f"ranges names {owner!r}, whom owners does not name")
+            fail(module, f"ranges names '{owner}', whom owners does not name")
         if range_["start"] < 1 or range_["count"] < 1:
-            module.fail_json(msg=f"start and count must be at least 1: {range_['start']}:{range_['count']} of {owner}")
+            fail(module, f"start and count must be at least 1: {range_['start']}:{range_['count']} of {owner}")
         for kind in range_["kinds"]:
             ranges[kind].setdefault(owner, []).append((range_["start"], range_["count"]))
     return {
@@ -136,8 +136,8 @@ def _finish(
             {
                 "before_header": outcome.path,
                 "after_header": outcome.path,
-                "before": printable(outcome.before),
-                "after": printable(outcome.after),
+                "before": escape_lines(outcome.before),
+                "after": escape_lines(outcome.after),
             }
             for outcome in found.values()
             if outcome.changed
@@ -145,17 +145,13 @@ def _finish(
     }
     if backups:
         result["backup_files"] = backups
-    for outcome in found.values():
-        for problem in outcome.problems:
-            module.warn(f"{problem}: the line was left as it is")
+    warnings = [f"{problem}: the line was left as it is" for outcome in found.values() for problem in outcome.problems]
     failed = [entry for entry in result["owners"] if entry["action"] == "failed"]
     told = [f"{entry['owner']}: {entry['msg']}" for entry in failed[:3]]
     if overlaps:
-        module.warn(f"{len(overlaps)} overlap(s) between owners, the first: {overlaps[0]['msg']}")
-    if told:
-        more = f"; and {len(failed) - 3} more, see owners" if len(failed) > 3 else ""
-        module.fail_json(msg="; ".join(told) + more, **result)
-    module.exit_json(**result)
+        warnings.append(f"{len(overlaps)} overlap(s) between owners, the first: {overlaps[0]['msg']}")
+    more = f"; and {len(failed) - 3} more, see owners" if len(failed) > 3 else ""
+    finish(module, result, failure="; ".join(told) + more if told else None, warnings=warnings)
 
 
 def _entry(owner: Owner, index: int | None, found: dict[str, KindOutcome]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def find_account(user: str) -> Account:
     except (KeyError, ValueError):
         if not (user.isascii() and user.isdigit() and len(user) <= 10):
             raise AccountError(
-                f"user {user!r} does not exist on this host (getent passwd finds no such name)"
+                f"user '{user}' does not exist on this host (getent passwd finds no such name)"
             ) from None
         try:
             entry = pwd.getpwuid(int(user))
@@ -49,7 +49,7 @@ def find_account(user: str) -> Account:
             raise AccountError(f"no user has UID {user} on this host (getent passwd finds no such entry)") from None
     if entry.pw_uid == 0:
         raise AccountError(
-            f"user {entry.pw_name!r} has UID 0: root needs no rootless namespace; name the users to act for"
+            f"user '{entry.pw_name}' has UID 0: root needs no rootless namespace; name the users to act for"
         )
     # Acting for itself a process may have another group than passwd says (newgrp); Podman maps the one it runs with.
     gid = os.getegid() if entry.pw_uid == os.geteuid() else entry.pw_gid

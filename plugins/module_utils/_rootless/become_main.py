@@ -71,11 +71,12 @@ def main(
 
 def end_with(reason: str, command: Sequence[str]) -> NoReturn:
     """Report why the command was not run, and end. Imports nothing: the user's mounts may be in force."""
-    text = f"rootless_ns: {reason}"
+    # What a user has named may hold anything; `text.escape` does more, but takes long to import.
+    text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in f"rootless_ns: {reason}")
     if _is_module(command):
         os.write(1, f'{{"failed": true, "msg": "{_escaped(text)}"}}\n'.encode("ascii"))
     else:
-        os.write(2, f"{text}\n".encode(errors="backslashreplace"))
+        os.write(2, f"{text}\n".encode())
     os._exit(FAILURE)
 
 
@@ -87,8 +88,7 @@ def _is_module(command: Sequence[str]) -> bool:
 
 def _escaped(text: str) -> str:
     """Text as in a JSON string."""
-    plain = text.encode("utf-8", "backslashreplace").decode()
-    return "".join(_escape(char) if char in '"\\' or not " " <= char <= "~" else char for char in plain)
+    return "".join(_escape(char) if char in '"\\' or not " " <= char <= "~" else char for char in text)
 
 
 def _escape(char: str) -> str:

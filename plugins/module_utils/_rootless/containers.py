@@ -42,7 +42,7 @@ def monitored(command: Sequence[bytes]) -> str | None:
             name = word.partition(b"=")[2]
         else:
             continue
-        return name.decode("utf-8", "replace") or None
+        return name.decode("utf-8", "surrogateescape") or None
     return None
 
 

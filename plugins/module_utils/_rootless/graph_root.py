@@ -59,7 +59,7 @@ def _setting(path: str, name: str) -> str | None:
     """A string setting of a TOML file; Python 3.9 has no parser for the whole language."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(fd, encoding="utf-8", errors="replace") as file:
+        with os.fdopen(fd, encoding="utf-8", errors="surrogateescape") as file:
             content = file.read(_MAX_SETTINGS)
     except OSError:
         return None

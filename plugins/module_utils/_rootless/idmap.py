@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from .errors import RootlessError
+from .text import quoted, shorten
 
 __all__ = [
     "MAX_ID",
@@ -28,7 +29,6 @@ __all__ = [
     "parse_decimal",
     "parse_id",
     "parse_id_map",
-    "shown",
     "split_mappings",
 ]
 
@@ -38,19 +38,11 @@ MAX_ID = 0xFFFFFFFF
 MAX_MAP_LINES = 340
 """``UID_GID_MAP_MAX_EXTENTS``: the kernel takes no longer map (user_namespaces(7))."""
 
-_SHOWN_CHARS = 80
-
 T = TypeVar("T")
 
 
 class IdMapError(RootlessError):
     """Something is not a valid ID map, or not a valid entry of one."""
-
-
-def shown(text: str) -> str:
-    """Foreign text as it may stand in a message: on one line, printable, short."""
-    cut = text[:_SHOWN_CHARS]
-    return repr(cut)[1:-1] + ("..." if len(text) > len(cut) else "")
 
 
 def parse_decimal(text: str) -> int | None:
@@ -68,7 +60,7 @@ def parse_id(value: object) -> int:
     """Read one ID, an integer or a decimal string."""
     number: Any = _from_decimal(value)
     if not _is_u32(number):
-        raise IdMapError(f"{shown(repr(value))} is no ID: it must be a whole number from 0 to {MAX_ID}")
+        raise IdMapError(f"{quoted(value)} is no ID: it must be a whole number from 0 to {MAX_ID}")
     return int(number)
 
 
@@ -128,14 +120,14 @@ def _is_u32(value: object) -> bool:
 def _require_u32(what: str, fields: Mapping[str, object]) -> None:
     for name, value in fields.items():
         if not _is_u32(value):
-            values = shown(", ".join(f"{key}={number!r}" for key, number in fields.items()))
+            values = shorten(", ".join(f"{key}={number!r}" for key, number in fields.items()))
             raise IdMapError(f"{what} with {values}: {name} must be a whole number from 0 to {MAX_ID}")
 
 
 def _fields(what: str, value: object, names: tuple[str, str, str]) -> list[Any]:
     """The named fields, strings of decimals turned into numbers; whatever else stands there the classes refuse."""
     if not isinstance(value, Mapping) or set(value) != set(names):
-        raise IdMapError(f"{what} {shown(repr(value))}: it must be a mapping of exactly {', '.join(names)}")
+        raise IdMapError(f"{what} {quoted(value)}: it must be a mapping of exactly {', '.join(names)}")
     return [_from_decimal(value[name]) for name in names]
 
 
@@ -154,7 +146,7 @@ def parse_id_map(text: str, *, origin: str) -> tuple[IdMapEntry, ...]:
         fields = [parse_decimal(field) for field in line.split()]
         first, second, third = fields if len(fields) == 3 else (None, None, None)
         if first is None or second is None or third is None:
-            raise IdMapError(f'{origin} line {number}: "{shown(line)}" is not three decimal 32-bit numbers')
+            raise IdMapError(f'{origin} line {number}: "{shorten(line)}" is not three decimal 32-bit numbers')
         try:
             entries.append(IdMapEntry(first, second, third))
         except IdMapError as exc:

@@ -132,7 +132,7 @@ def join_and_run(
         _change_directory(directory, entry.pw_dir, "/")
         path = unreadable_file(command) if has_files else None
         if path is None:
-            reason = f"cannot run {command[0]!r} in the namespace of {entry.pw_name}: {_exec(command, variables)}"
+            reason = f"cannot run '{command[0]}' in the namespace of {entry.pw_name}: {_exec(command, variables)}"
         else:
             reason = f"{path} cannot be read by {entry.pw_name} inside its namespace. {_PIPELINING}"
     except OSError as error:
@@ -156,7 +156,7 @@ def find_user(user: str) -> Any:
         # int() alone also reads blanks, signs, underscores and the digits of other scripts.
         return pwd.getpwuid(int(user) if user.isascii() and user.isdigit() else -1)
     except (KeyError, ValueError, OverflowError):
-        raise JoinError(f"user {user!r} does not exist on this host") from None
+        raise JoinError(f"user '{user}' does not exist on this host") from None
 
 
 def shed(entry: Any, environment: MutableMapping[str, str]) -> None:

@@ -104,12 +104,12 @@ def _in_child(work: Callable[[], object]) -> str:
         except BaseException as error:
             answer = f"-{error}"
         try:
-            os.write(writer, answer.encode()[:4096])
+            os.write(writer, answer[:1000].encode("utf-8", "surrogatepass"))
         finally:
             os._exit(0)
     os.close(writer)
     with os.fdopen(reader, "rb") as file:
-        told = file.read().decode(errors="replace")
+        told = file.read().decode("utf-8", "surrogatepass")
     os.waitpid(pid, 0)
     if not told.startswith("+"):
         raise JoinError(told[1:] or "the process that looked for the namespace was killed")

@@ -113,7 +113,7 @@ def _start(tool: str, pid: int, entries: Sequence[IdMapEntry], *, path: str) -> 
 
 def _finish(program: str, process: subprocess.Popen[bytes]) -> None:
     # The child as a whole is under a time limit; the tool is setuid and could not be killed from here anyway.
-    said = process.communicate()[1].decode("utf-8", "replace").strip()
+    said = process.communicate()[1].decode("utf-8", "surrogateescape").strip()
     if process.returncode:
         reason = why_powerless(program)
         tool = os.path.basename(program)

@@ -24,7 +24,7 @@ class Mount:
 def read_mounts(proc: str) -> list[Mount]:
     """The mounts that this process sees, in the order they were made."""
     mounts = []
-    with open(f"{proc}/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+    with open(f"{proc}/self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
         for line in file:
             words = line.split(" ")
             dash = words.index("-", 6)
@@ -35,7 +35,7 @@ def read_mounts(proc: str) -> list[Mount]:
 
 
 def _unescape(text: str) -> str:
-    for code, letter in (("040", " "), ("011", "\t"), ("012", "\n"), ("134", "\\")):
+    for code, letter in (("040", " "), ("011", "\t"), ("012", "\n"), ("043", "#"), ("134", "\\")):
         text = text.replace(f"\\{code}", letter)
     return text
 

@@ -52,7 +52,8 @@ class PauseError(RootlessError):
 def parse_pid(content: bytes) -> int:
     """The PID in `pause.pid`: decimal, nothing else, not even a newline. Raises `PauseError`."""
     if not re.fullmatch(rb"[1-9][0-9]{0,6}", content) or int(content) > _MAX_PID:
-        raise PauseError(f"holds {content[:FILE_LIMIT]!r}, not a PID")
+        found = content[:FILE_LIMIT].decode("utf-8", "surrogateescape")
+        raise PauseError(f"holds '{found}', not a PID")
     return int(content)
 
 

@@ -184,7 +184,7 @@ class PinStore:
         try:
             with open(f"{self._proc}/self/fdinfo/{fd}", encoding="ascii") as file:
                 mount_id = next(line.split()[1] for line in file if line.startswith("mnt_id:"))
-            with open(f"{self._proc}/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            with open(f"{self._proc}/self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
                 words = next((line.split(" ") for line in file if line.startswith(f"{mount_id} ")), None)
         finally:
             os.close(fd)

@@ -48,7 +48,7 @@ def comm(proc: str, pid: int) -> str:
     """The process's name, at most 15 bytes; `?` when it is gone."""
     try:
         with open(f"{proc}/{pid}/comm", "rb") as file:
-            return file.read(64).decode("utf-8", "replace").rstrip("\n")
+            return file.read(64).decode("utf-8", "surrogateescape").removesuffix("\n")
     except OSError:
         return "?"
 
@@ -83,12 +83,12 @@ def age(proc: str, pid: int) -> float:
 def waits_in(proc: str, pid: int) -> str:
     """The state of a process and, where it can be read, the kernel function that it waits in."""
     try:
-        state = _stat(proc, pid)[0].decode("utf-8", "replace")
+        state = _stat(proc, pid)[0].decode("utf-8", "surrogateescape")
     except OSError:
         return "gone"
     try:
         with open(f"{proc}/{pid}/wchan", "rb") as file:
-            function = file.read(64).decode("utf-8", "replace")
+            function = file.read(64).decode("utf-8", "surrogateescape")
     except OSError:
         function = ""
     return f"state {state}, in {function}" if function not in ("", "0") else f"state {state}"

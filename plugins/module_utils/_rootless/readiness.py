@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +20,7 @@ from .checks.mounts import check_graph_root, check_propagation
 from .checks.podman import check_handles, check_libsubid
 from .checks.ranges import RangeChecker
 from .checks.session import check_lingering, check_runtime_dir
+from .checks.shell import shell_word
 from .desired import IdMaps
 from .each_user import each_user
 from .errors import RootlessError
@@ -34,6 +34,7 @@ from .patience import GivenUpError
 from .probes import MAPS
 from .subid import SubidError, open_subids, user_map
 from .subid_change import Accounts, find_overlaps
+from .text import Shown, printable
 
 
 @dataclass
@@ -121,7 +122,7 @@ class Readiness:
         except (RootlessError, OSError) as error:
             found.append(
                 HostFinding(
-                    "not-checked", str(error), f"su -s /bin/sh {shlex.quote(account.name)} -c 'podman unshare true'"
+                    "not-checked", str(error), f"su -s /bin/sh {shell_word(account.name)} -c 'podman unshare true'"
                 )
             )
         outcome.findings = by_severity(found)
@@ -152,7 +153,7 @@ class Readiness:
         except (AgentError, GivenUpError):
             raise
         except RootlessError as error:
-            yield HostFinding("runtime-dir-unusable", str(error), f"loginctl enable-linger {shlex.quote(account.name)}")
+            yield HostFinding("runtime-dir-unusable", str(error), f"loginctl enable-linger {shell_word(account.name)}")
         yield from check_lingering(account, run=host.run, var=host.var)
         yield from check_delegation(account, self._mounts, run=host.run, cgroup=self._cgroup)
         graph_root = agent.call("graph_root", etc=host.etc)
@@ -194,5 +195,6 @@ def as_dict(finding: HostFinding, user: str | None) -> dict[str, Any]:
         "user": user,
         "found": finding.found,
         "why": finding.why,
-        "fix": finding.fix,
+        # Its words were quoted one by one; escaping it as a whole would make another command of it.
+        "fix": Shown(printable(finding.fix)),
     }

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pwd
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -100,7 +101,8 @@ def find_runtime_directory(
     """Podman's rule: `$XDG_RUNTIME_DIR`, then `/run/user/UID`, then `${TMPDIR:-/tmp}/storage-run-UID`.
 
     `environment` is given only when the process acts for itself: for another user those variables are the caller's.
-    The last one need not exist yet: Podman makes it, and so does `make_state_dir`.
+    The last one need not exist yet: Podman makes it, and so does `make_state_dir`. Where it is somebody else's, Podman
+    fails (5.4, 5.8; 6.0 by its source), and there is no other place.
     Raises `NoRuntimeDirectoryError` with what is wrong with each, and `UserFileSystemError` where Podman's choice is a
     directory that must not be looked at.
     """
@@ -118,14 +120,14 @@ def find_runtime_directory(
         return RuntimeDirectory(default, exists=True, warning=_ignored(wrong))
     wrong.append(str(problem))
     fallback = os.path.join(environment.get("TMPDIR") or tmp, f"storage-run-{uid}")
-    exists = os.path.lexists(fallback)
+    exists = _name_exists(fallback)
     problem = _problem(fallback, uid, paths) if exists else None
     if problem is None:
         return RuntimeDirectory(fallback, exists=exists, warning=_instead(wrong, fallback))
     wrong.append(str(problem))
     raise NoRuntimeDirectoryError(
-        f"no runtime directory for UID {uid}: {'; '.join(wrong)}. Enable lingering (loginctl enable-linger) "
-        f"or make {default}, owned by the user, mode 0700"
+        f"no runtime directory for UID {uid}: {'; '.join(wrong)}. Podman fails there, too. "
+        f"{_what_to_do(fallback, uid)}, or make {default}, owned by the user, mode 0700"
     )
 
 
@@ -137,6 +139,18 @@ def no_runtime_directory(uid: int, *, run: str = "/run", tmp: str = "/tmp") -> R
 
 def _instead(wrong: list[str], fallback: str) -> str:
     return f"{'; '.join(wrong)}: using {fallback} as Podman does; enable lingering (loginctl enable-linger)"
+
+
+def _what_to_do(path: str, uid: int) -> str:
+    """About a directory that is in the way: whose it is need not be asked."""
+    return f"As root remove {path} (rm -r), or enable lingering for the user (loginctl enable-linger {uid})"
+
+
+def _name_of(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return "no user of this host"
 
 
 def _name_exists(path: str) -> bool:
@@ -176,27 +190,36 @@ def _problem(path: str, uid: int, paths: UserPaths) -> _Problem | None:
         status = paths.status(path)
     except OSError as error:
         return _Problem(f"{path}: {error.strerror}", error.errno not in (errno.ENOENT, errno.ENOTDIR))
+    return _problem_of(path, status, uid)
+
+
+def _problem_of(path: str, status: os.stat_result, uid: int) -> _Problem | None:
     if not stat.S_ISDIR(status.st_mode):
         # Some Podmans follow a link.
         own_link = stat.S_ISLNK(status.st_mode) and status.st_uid == uid
         return _Problem(f"{path} is not a directory", own_link)
     if status.st_uid != uid:
-        return _Problem(f"{path} is owned by UID {status.st_uid}, not {uid}")
+        return _Problem(f"{path} is owned by UID {status.st_uid} ({_name_of(status.st_uid)}), not {uid}")
     if status.st_mode & 0o722 != 0o700:
         return _Problem(f"{path} has mode {stat.S_IMODE(status.st_mode):04o}, must be 0700", may_hold_state=True)
     return None
 
 
-def make_state_dir(directory: RuntimeDirectory, *, paths: UserPaths) -> None:
+def make_state_dir(directory: RuntimeDirectory, uid: int, *, paths: UserPaths) -> None:
     """Make what is missing of the state directory, mode 0700, as Podman would.
 
-    Raises `OSError` and `UserFileSystemError`.
+    Raises `OSError`, `UserFileSystemError`, and `NoRuntimeDirectoryError` where somebody else was faster: in the
+    temporary directory everybody may make one of this name. Once it is the user's, nobody else can put another one in
+    its place.
     """
     if not directory.exists:
         _mkdir(directory.path)
     walked = directory.path
     fd = paths.open_directory(walked)
     try:
+        problem = _problem_of(walked, os.fstat(fd), uid)
+        if problem:
+            raise NoRuntimeDirectoryError(f"{problem}: it was made just now. {_what_to_do(walked, uid)}")
         for part in STATE_SUBDIRECTORY.split("/"):
             _mkdir(part, dir_fd=fd)
             try:

@@ -66,6 +66,10 @@ class StateDir:
         except NotADirectoryError:
             raise StateDirError(f"{runtime_dir} is not a directory (a symbolic link is never followed)") from None
         try:
+            status = os.fstat(self._fd)
+            # Looked at before by its name: it must be the same directory, or one that is the user's as well.
+            if subdirectory and (status.st_uid != uid or status.st_mode & 0o022):
+                raise StateDirError(f"{runtime_dir} is not a directory of UID {uid} that only this user may write to")
             self._enter(runtime_dir, subdirectory)
         except BaseException:
             os.close(self._fd)

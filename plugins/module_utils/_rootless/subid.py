@@ -24,8 +24,8 @@ from .idmap import (
     format_id_map,
     overlapping,
     parse_decimal,
-    shown,
 )
+from .text import shorten
 
 __all__ = [
     "FILES",
@@ -39,7 +39,6 @@ __all__ = [
     "check_ranges",
     "open_subids",
     "parse_subid",
-    "printable",
     "read_subid_file",
     "user_map",
 ]
@@ -75,14 +74,14 @@ class SubidRange:
 
     def __str__(self) -> str:
         where = self.source if self.line is None else f"{self.source} line {self.line}"
-        return f"{shown(self.owner)}:{self.start}:{self.count} ({where})"
+        return f"{shorten(self.owner)}:{self.start}:{self.count} ({where})"
 
 
 @dataclass(frozen=True)
 class SubidProblem:
     """A line that is neither a range nor a comment.
 
-    `text` is the line, made printable and cut short; `raw` is the line itself. `owner` is what stands in the owner's
+    `text` is the line, cut short; `raw` is the line itself. `owner` is what stands in the owner's
     place, as it is, so that a caller can tell whose line this was meant to be.
     """
 
@@ -142,7 +141,7 @@ def _parse_line(line: str, *, source: str, number: int) -> SubidRange | SubidPro
             why = f"count must be at least 1 and the last ID at most {MAX_ID - 1}"
         else:
             return SubidRange(owner=owner, start=start, count=count, source=source, line=number)
-    return SubidProblem(source=source, line=number, text=shown(line), why=why, owner=owner or None, raw=line)
+    return SubidProblem(source=source, line=number, text=shorten(line), why=why, owner=owner or None, raw=line)
 
 
 def _why_not_decimal(field: str) -> str:
@@ -173,11 +172,6 @@ def _read_text(path: Path) -> str:
     if len(content) > _MAX_FILE_BYTES:
         raise SubidError(f"{path} is larger than {_MAX_FILE_BYTES} bytes; this cannot be right, look into it")
     return content.decode("utf-8", "surrogateescape")
-
-
-def printable(text: str) -> str:
-    """What is no UTF-8 replaced, since results are that."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 class SubidSource(ABC):
@@ -278,9 +272,9 @@ class NssSubids(SubidSource):
 
     def _lookup(self, account_name: str, *options: str) -> tuple[SubidRange, ...]:
         if account_name.startswith("-"):
-            raise SubidError(f"getsubids would take the account name {shown(account_name)} for an option")
+            raise SubidError(f"getsubids would take the account name {shorten(account_name)} for an option")
         command = [self._getsubids, *options, account_name]
-        what = f"subordinate IDs come from NSS service {shown(self._service)}, but {shown(' '.join(command))}"
+        what = f"subordinate IDs come from NSS service {shorten(self._service)}, but {shorten(' '.join(command))}"
         try:
             # The library knows no AnsibleModule: it runs without Ansible, too.
             done = subprocess.run(  # pylint: disable=ansible-bad-function
@@ -302,7 +296,7 @@ class NssSubids(SubidSource):
         if done.returncode == 1:
             return ()
         if done.returncode != 0:
-            raise SubidError(f"{what} ended with status {done.returncode}: {shown(done.stderr.strip())}")
+            raise SubidError(f"{what} ended with status {done.returncode}: {shorten(done.stderr.strip())}")
         ranges = [_parse_answer(line, owner=account_name, what=what) for line in done.stdout.splitlines()]
         return tuple(sorted(ranges, key=lambda range_: range_.start))
 
@@ -312,7 +306,7 @@ def _parse_answer(line: str, *, owner: str, what: str) -> SubidRange:
     words = line.split()
     start, count = (parse_decimal(word) for word in words[-2:]) if len(words) >= 4 else (None, None)
     if start is None or count is None or not _is_range(start, count):
-        raise SubidError(f'{what} answered "{shown(line)}", which is not a range of 32-bit IDs')
+        raise SubidError(f'{what} answered "{shorten(line)}", which is not a range of 32-bit IDs')
     return SubidRange(owner=owner, start=start, count=count, source="nss", line=None)
 
 

@@ -17,7 +17,7 @@ from .allocation import Taken
 from .errors import RootlessError
 from .idmap import MAX_ID
 from .login_defs import KINDS, read_policy
-from .subid import FILES, SubidError, SubidProblem, SubidRange, open_subids, printable
+from .subid import FILES, SubidError, SubidProblem, SubidRange, open_subids
 from .subid_edit import accounts_locked, locked, replace_file
 from .subid_plan import FilePlan, OwnerOutcome, Wish, plan_absent, plan_present
 from .subid_text import Owner, SubidText
@@ -70,7 +70,7 @@ class Accounts:
     def owner(self, asked: str, *, key: str) -> Owner:
         """The owner that a name or UID stands for; it need not have an account. Raises `SubidError`."""
         if not asked or any(letter in asked for letter in ":\n#\0") or asked != asked.strip():
-            raise SubidError(f"{asked!r} cannot be an owner in a subuid(5) file")
+            raise SubidError(f"'{asked}' cannot be an owner in a subuid(5) file")
         name, uid = self._resolve(asked)
         if uid is not None and uid >= MAX_ID:
             raise SubidError(f"{asked} cannot be an owner: a UID is at most {MAX_ID - 1}")
@@ -80,7 +80,7 @@ class Accounts:
         names = frozenset({asked} | ({name} if name else set()) | ({str(uid)} if uid is not None else set()))
         if key == KEY_UID:
             if uid is None:
-                raise SubidError(f"there is no user {asked!r}, so that the entry cannot go by its UID: use key: name")
+                raise SubidError(f"there is no user '{asked}', so that the entry cannot go by its UID: use key: name")
             return Owner(asked, str(uid), names, uid)
         return Owner(asked, name or asked, names, uid)
 
@@ -140,7 +140,7 @@ class SubidChange:
         source = open_subids(etc=etc)
         if source.source != FILES:
             raise SubidError(
-                f"{etc}/nsswitch.conf gives subordinate IDs to {source.source.partition(':')[2]!r}: what is written to "
+                f"{etc}/nsswitch.conf gives subordinate IDs to '{source.source.partition(':')[2]}': what is written to "
                 f"{etc}/subuid and {etc}/subgid would be read by nobody. Manage the ranges there, or set subid: files"
             )
         self._owners = owners
@@ -260,7 +260,7 @@ def overlap_entry(kind: str, first: SubidRange, second: SubidRange) -> dict[str,
 
 
 def _side(range_: SubidRange) -> dict[str, Any]:
-    return {"owner": printable(range_.owner), "start": range_.start, "count": range_.count, "line": range_.line}
+    return {"owner": range_.owner, "start": range_.start, "count": range_.count, "line": range_.line}
 
 
 def _read(path: str) -> str:

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 
 from .allocation import Allocator, NoRoomError, Taken, by_uid
 from .errors import RootlessError
-from .idmap import MAX_ID, overlapping, shown
+from .idmap import MAX_ID, overlapping
 from .login_defs import Policy
 from .subid import SubidRange
 from .subid_text import Owner, SubidText, without
+from .text import shorten
 
 NEXT = "next"
 BY_UID = "uid"
@@ -143,7 +144,7 @@ def _wanted(text: SubidText, owner: Owner, wish: Wish, places: _Places) -> list[
     has_it = any(range_.start <= start and start + wish.count <= range_.end for range_ in text.of(owner))
     if note is not None and not has_it:
         raise NoRoomError(
-            f"the range that follows from UID {owner.uid}, {start}:{wish.count}, was released by {shown(note[2])} "
+            f"the range that follows from UID {owner.uid}, {start}:{wish.count}, was released by {shorten(note[2])} "
             f"({note[0]}:{note[1]}), whose containers' files may be left: reuse_released gives it all the same"
         )
     return [(start, wish.count)]

@@ -23,7 +23,7 @@ from .as_user import Operation, Order, serve
 from .containers import container_of
 from .errors import RootlessError
 from .graph_root import device_of, find_graph_root
-from .idmap import IdMapEntry, shown
+from .idmap import IdMapEntry
 from .kernel import CLONE_NEWNS, CLONE_NEWUSER, Syscalls
 from .map_writer import TOOL_PATH, write_maps
 from .runtime_dir import (
@@ -35,6 +35,7 @@ from .runtime_dir import (
     make_state_dir,
 )
 from .statedir import Artefact, StateDir, StateDirError
+from .text import shorten
 from .user_paths import UserPaths
 
 # How long a killed process may take to be gone, so that the next look does not count it.
@@ -194,7 +195,7 @@ class UserSide:
     def containers(self, *, pids: list[int]) -> list[str | None]:
         """The name of the container that each process belongs to, where a command line tells it."""
         names = (container_of(self._proc, pid) for pid in pids)
-        return [name and shown(name) for name in names]
+        return [name and shorten(name) for name in names]
 
     def lock(self, *, make: bool, seconds: float) -> bool:
         """Lock the state directory until the child ends; False when there is none and it is not to be made.
@@ -204,9 +205,11 @@ class UserSide:
         directory = self._runtime_directory()
         try:
             if make:
-                make_state_dir(directory, paths=self._paths)
+                make_state_dir(directory, self._account.uid, paths=self._paths)
             self._state_dir = self._open(directory)
         except FileNotFoundError:
+            if make:
+                raise StateDirError(f"{directory.state_dir} was removed while it was made; run again") from None
             return False
         except OSError as error:
             raise StateDirError(f"cannot make {directory.state_dir}: {error.strerror}") from None

@@ -92,3 +92,13 @@ def test_without_jmespath(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jmespath", None)
     with pytest.raises(AnsibleFilterError, match="pip install jmespath"):
         query([], "[]")
+
+
+def test_no_host_forges_lines_or_commands_the_terminal() -> None:
+    odd = "x\ny\x1b[2J\udcff\u202e"
+    shown = r"x\x0ay\x1b[2J\xff\u202e"
+    lines = table(rows([({"unreachable": True, "msg": odd}, odd), (result(entry(odd, "alive")), r"a\x1b")]))
+    assert all(line.isprintable() for line in lines)
+    assert lines[1].startswith(shown)
+    # What modules have escaped is not escaped again.
+    assert lines[2].split()[:2] == [r"a\x1b", shown]

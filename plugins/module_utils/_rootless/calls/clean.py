@@ -25,7 +25,7 @@ def clean(users: list[str] | None, options: CleaningOptions) -> CallResult:
     host = Host()
     if options.state_dir is not None:
         if not os.path.isabs(options.state_dir):
-            raise RefusedError(f"state_dir must be an absolute path, not {options.state_dir!r}")
+            raise RefusedError(f"state_dir must be an absolute path, not '{options.state_dir}'")
         if len(users or ()) != 1 and (users is not None or os.geteuid() == 0):
             raise RefusedError("state_dir is one user's directory: name that user, and only that one")
     cleaner = Cleaner(syscalls, host=host, options=options)

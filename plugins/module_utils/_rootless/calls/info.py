@@ -17,7 +17,7 @@ from ..kernel import Syscalls
 from ..namespaces import Namespaces, Options
 from ..nsfs_support import first_answer, nsfs_handles
 from ..report import Report
-from ..subid import SubidRange, SubidSource, printable
+from ..subid import SubidRange, SubidSource
 from ..subid_change import Accounts, find_overlaps, overlap_entry
 from .result import CallResult, failed_reports, failure_of, warnings_of_host, warnings_of_users
 from .system import open_kernel
@@ -94,7 +94,7 @@ def _entry(
     gid_ranges: Sequence[SubidRange],
 ) -> dict[str, Any]:
     return {
-        "user": printable(user),
+        "user": user,
         "uid": uid,
         "source": subids.source,
         "uid_ranges": [_range(range_) for range_ in uid_ranges],
@@ -104,7 +104,7 @@ def _entry(
 
 def _range(range_: SubidRange) -> dict[str, Any]:
     return {
-        "owner": printable(range_.owner),
+        "owner": range_.owner,
         "start": range_.start,
         "count": range_.count,
         "source": range_.source,

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from ..errors import RootlessError
 from ..report import Report
 from ..subid import SubidSource
+from ..text import json_lines
 
 _NAMED_FAILURES = 3
 _WARNED_USERS = 20
@@ -66,6 +66,6 @@ def diff_of(header: str, before: dict[str, Any], after: dict[str, Any]) -> dict[
     return {
         "before_header": header,
         "after_header": header,
-        "before": json.dumps(before, indent=2, sort_keys=True) + "\n",
-        "after": json.dumps(after, indent=2, sort_keys=True) + "\n",
+        "before": json_lines(before),
+        "after": json_lines(after),
     }

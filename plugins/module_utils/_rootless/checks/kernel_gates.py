@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import errno
 import os
-import shlex
 import sys
 from collections.abc import Iterator, Mapping
 
 from .catalogue import HostFinding
+from .shell import shell_word
 
 # A few programs' worth; the kernel's default is some ten thousand.
 _FEW = 100
@@ -69,7 +69,7 @@ def why_refused(proc: str, number: int, said: str) -> HostFinding:
     switch = "kernel.apparmor_restrict_unprivileged_userns"
     refused = number in (errno.EPERM, errno.EACCES)
     if refused and _sysctl(proc, switch) == 1:
-        fix = _APPARMOR_PROFILE.format(python=shlex.quote(os.path.realpath(sys.executable)), switch=_set(switch, 0))
+        fix = _APPARMOR_PROFILE.format(python=shell_word(os.path.realpath(sys.executable)), switch=_set(switch, 0))
         return HostFinding("userns-apparmor", f"{switch} = 1, and {found}", fix)
     if refused and _is_filtered(_status(proc)):
         return HostFinding(
@@ -98,7 +98,7 @@ def _sysctl(proc: str, name: str) -> int | None:
 
 
 def _status(proc: str) -> Mapping[str, str]:
-    with open(f"{proc}/self/status", encoding="utf-8", errors="replace") as file:
+    with open(f"{proc}/self/status", encoding="utf-8", errors="surrogateescape") as file:
         pairs = (line.partition(":") for line in file)
         return {name: value.strip() for name, _colon, value in pairs}
 

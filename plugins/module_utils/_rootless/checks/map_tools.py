@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from ..map_writer import GID_TOOL, UID_TOOL, find_tool, why_powerless
 from ..mountinfo import Mount, mount_of
 from .catalogue import HostFinding
+from .shell import shell_word
 
 
 def check_map_tools(path: str, mounts: Sequence[Mount]) -> Iterator[HostFinding]:
@@ -30,16 +31,13 @@ def check_map_tools(path: str, mounts: Sequence[Mount]) -> Iterator[HostFinding]
             yield HostFinding(
                 "map-tool-nosuid",
                 f"{program} lies on a file system mounted nosuid, {point}",
-                f"mount -o remount,suid {point}  # and in /etc/fstab",
+                f"mount -o remount,suid {shell_word(point)}  # and in /etc/fstab",
             )
         else:
             problem = why_powerless(program)
             if problem is not None:
                 # A setuid bit, of whomever, goes before capabilities.
+                word = shell_word(program)
                 owned = os.stat(program).st_mode & stat.S_ISUID
-                fix = (
-                    f"chown root: {program} && chmod u+s {program}"
-                    if owned
-                    else f"setcap cap_set{tool[3:6]}+ep {program}"
-                )
+                fix = f"chown root: {word} && chmod u+s {word}" if owned else f"setcap cap_set{tool[3:6]}+ep {word}"
                 yield HostFinding("map-tool-powerless", f"{program}: {problem}", fix)

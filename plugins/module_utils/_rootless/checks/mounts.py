@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..accounts import Account
 from ..mountinfo import Mount, mount_at
 from .catalogue import HostFinding
+from .shell import shell_word
 
 # Served by other machines, which know nothing of our user namespaces.
 _REMOTE = frozenset(
@@ -39,13 +38,14 @@ def check_graph_root(account: Account, mounts: list[Mount], found: Mapping[str, 
 
 def _move(account: Account, own_file: str) -> str:
     """To a local directory that root makes, by the user's own file, which nobody but the user touches."""
-    graph_root, file = f"{_LOCAL}/{account.uid}", shlex.quote(own_file)
+    graph_root = f"{_LOCAL}/{account.uid}"
+    # The file is an argument: what shell_word writes is for an interactive shell, and this one is any.
     as_user = (
-        f"mkdir -p {shlex.quote(os.path.dirname(own_file))} && touch {file} && "
-        f"{{ grep -q '^\\[storage\\]' {file} || printf '%s\\n' '[storage]' 'driver = \"overlay\"' >> {file}; }} && "
-        f"sed -i -e '/^[[:space:]]*graphroot[[:space:]]*=/d' -e '/^\\[storage\\]/a graphroot = \"{graph_root}\"' {file}"
+        'mkdir -p "${1%/*}" && touch "$1" && '
+        "{ grep -q '^\\[storage\\]' \"$1\" || printf '%s\\n' '[storage]' 'driver = \"overlay\"' >> \"$1\"; } && "
+        f"sed -i -e '/^[[:space:]]*graphroot[[:space:]]*=/d' -e '/^\\[storage\\]/a graphroot = \"{graph_root}\"' \"$1\""
     )
     return (
         f"install -d -m 711 {_LOCAL} && install -d -m 700 -o {account.uid} -g {account.gid} {graph_root} && "
-        f"runuser -u {shlex.quote(account.name)} -- sh -c {shlex.quote(as_user)}"
+        f"runuser -u {shell_word(account.name)} -- sh -c {shell_word(as_user)} sh {shell_word(own_file)}"
     )

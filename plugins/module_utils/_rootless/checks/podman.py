@@ -15,6 +15,7 @@ from ..namespaces import NO_PAUSE_VARIABLE
 from ..nsfs_support import USER
 from ..subid import FILES
 from .catalogue import HostFinding
+from .shell import shell_word
 
 _SETTING = re.compile(rf"^\s*(?:export\s+)?{NO_PAUSE_VARIABLE}=[\"']?([^\s\"'#]+)", re.MULTILINE)
 _MAX_SETTINGS = 1024 * 1024
@@ -51,7 +52,9 @@ def check_handles(nsfs_handles: str, *, environment: Mapping[str, str], etc: str
             yield HostFinding(
                 "handles-unusable",
                 f"{NO_PAUSE_VARIABLE}={value} ({origin}), but kernel.nsfs_handles is {nsfs_handles}",
-                f"sed -i /{NO_PAUSE_VARIABLE}/d {origin}" if origin.startswith("/") else f"unset {NO_PAUSE_VARIABLE}",
+                f"sed -i /{NO_PAUSE_VARIABLE}/d {shell_word(origin)}"
+                if origin.startswith("/")
+                else f"unset {NO_PAUSE_VARIABLE}",
             )
 
 
@@ -60,7 +63,7 @@ def _asked(environment: Mapping[str, str], etc: str) -> Iterator[tuple[str, str]
         yield "environment of this task", environment[NO_PAUSE_VARIABLE]
     for path in (f"{etc}/environment", *sorted(glob.glob(f"{glob.escape(etc)}/environment.d/*.conf"))):
         try:
-            with open(path, encoding="utf-8", errors="replace") as file:
+            with open(path, encoding="utf-8", errors="surrogateescape") as file:
                 found = _SETTING.findall(file.read(_MAX_SETTINGS))
         except OSError:
             continue

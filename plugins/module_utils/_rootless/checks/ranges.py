@@ -9,7 +9,6 @@ import grp
 import json
 import pwd
 import re
-import shlex
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 from ..accounts import Account
 from ..subid import FILES, SubidError, SubidProblem, SubidRange, check_ranges
 from .catalogue import ORDINARY_COUNT, HostFinding
+from .shell import shell_word
 
 # What a terminal shows as it is.
 _PLAIN = re.compile(r"[ -~]+")
@@ -90,7 +90,7 @@ class RangeChecker:
             f"{len(parts)} part(s) of the {kind} ranges of {account.name} are not in /proc/self/{kind.lower()}_map, "
             f"first {parts[0]}",
             f"cat /proc/self/{kind.lower()}_map  # the IDs there are in this container: give it more, or "
-            f"{account.name} a range of these (rootless_subid, ranges)",
+            f"{shell_word(account.name)} a range of these (rootless_subid, ranges)",
         )
 
     def unmappable(self, account: Account, error: SubidError) -> HostFinding:
@@ -126,18 +126,18 @@ class RangeChecker:
 
     def _give(self, owner: str, **options: Any) -> str:
         if self._source != FILES:
-            name = shlex.quote(owner)
+            name = shell_word(owner)
             return f"getsubids {name}  # of {self._service()}: it has to give {name} {ORDINARY_COUNT} IDs or more"
         wanted = {"owners": [owner], "count": ORDINARY_COUNT, **options}
         # In the short form Ansible reads something into backslashes, commas and spaces.
         plain = re.fullmatch(r"[\w.@-]+", owner)
         short = " ".join([f"owners={owner}", *(f"{name}={str(wanted[name]).lower()}" for name in list(wanted)[1:])])
-        arguments = shlex.quote(short if plain else json.dumps(wanted))
+        arguments = shell_word(short if plain else json.dumps(wanted))
         return f"ansible HOST -b -m userns.rootless.rootless_subid -a {arguments}"
 
     def _remove(self, range_: SubidRange, *, keep_first: bool = False) -> str:
         if range_.line is None:
-            return f"getsubids {shlex.quote(range_.owner)}  # of {self._service()}: take it away there"
+            return f"getsubids {shell_word(range_.owner)}  # of {self._service()}: take it away there"
         if not _PLAIN.fullmatch(range_.owner):
             return _show(range_.source, range_.line)
         return _drop(_text(range_), range_.source, keep_first=keep_first)
@@ -180,4 +180,4 @@ def _drop(line: str, source: str, *, keep_first: bool = False) -> str:
     """A command that removes a line by what stands in it: its number is another one once a line before it is gone."""
     pattern = re.sub(r"[][\\/.*^$]", lambda match: f"\\{match[0]}", line)
     script = f"0,/^{pattern}$/!{{/^{pattern}$/d}}" if keep_first else f"/^{pattern}$/d"
-    return f"sed -i --follow-symlinks {shlex.quote(script)} {source}"
+    return f"sed -i --follow-symlinks {shell_word(script)} {source}"

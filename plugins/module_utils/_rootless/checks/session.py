@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..accounts import Account
 from .catalogue import HostFinding
+from .shell import shell_word
+
+_C_ESCAPES = {ord(letter): f"\\{code}" for letter, code in zip("\a\b\f\n\r\t\v\\\"'", "abfnrtv\\\"'")}
 
 
 def check_runtime_dir(account: Account, found: Mapping[str, Any], *, run: str) -> Iterator[HostFinding]:
@@ -22,13 +24,18 @@ def check_runtime_dir(account: Account, found: Mapping[str, Any], *, run: str) -
 
 def check_lingering(account: Account, *, run: str, var: str) -> Iterator[HostFinding]:
     """Asked of hosts only that systemd has booted, and where logind runs."""
-    # logind escapes as C does.
-    escaped = account.name.replace("\\", "\\\\")
-    mark = f"{var}/lib/systemd/linger/{escaped}"
+    mark = f"{var}/lib/systemd/linger/{_escaped_as_c(account.name)}"
     managed = all(os.path.isdir(f"{run}/systemd/{name}") for name in ("system", "users"))
     if managed and not os.path.exists(mark):
         yield HostFinding("no-lingering", f"{mark} does not exist", _linger(account))
 
 
+def _escaped_as_c(name: str) -> str:
+    """The name of the file by which logind remembers a user, as systemd's `cescape` makes it of the user's name."""
+    return "".join(
+        _C_ESCAPES.get(byte) or (chr(byte) if 0x20 <= byte < 0x7F else f"\\{byte:03o}") for byte in os.fsencode(name)
+    )
+
+
 def _linger(account: Account) -> str:
-    return f"loginctl enable-linger {shlex.quote(account.name)}"
+    return f"loginctl enable-linger {shell_word(account.name)}"

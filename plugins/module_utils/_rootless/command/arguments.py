@@ -15,7 +15,9 @@ DESCRIPTION = (
 OUTPUT = (
     "One line for each user: on the standard output where all is well, on the standard error where something is not. "
     "Lines that go to the journal carry their priority. With --json: what the module of the collection returns "
-    "(rootless_ns, rootless_ns_info, rootless_pause), key by key."
+    "(rootless_ns, rootless_ns_info, rootless_pause), key by key. Names and paths are escaped as in the modules: "
+    "control characters and bytes that are not UTF-8 are \\xNN, other characters that cannot be seen are \\uNNNN or "
+    "\\UNNNNNNNN."
 )
 EXIT_CODES = {
     "0": "done, also where there was nothing to do",

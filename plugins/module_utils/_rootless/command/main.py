@@ -12,8 +12,9 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..text import escape
 from .arguments import EXEC_FAILURE, NAME, make_parser
-from .output import ERROR, WARNING, prefix_of, printable, say
+from .output import ERROR, WARNING, prefix_of, say
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -48,7 +49,7 @@ def _main(argv: Sequence[str]) -> int:
         if arguments.command == "exec" and not command:
             parser.error("exec needs a command, behind --: rootless-ns exec --user NAME -- COMMAND...")
         if surplus:
-            parser.error(f"unknown arguments: {' '.join(surplus)}")
+            parser.error(f"unknown arguments: {escape(' '.join(surplus))}")
         _check_users(parser, arguments)
     except SystemExit as end:
         # argparse has said why.
@@ -108,7 +109,7 @@ def _join(arguments: Namespace, command: Sequence[str]) -> NoReturn:
 
     def fail(reason: str) -> NoReturn:
         # Imports nothing: the user's mounts may be in force.
-        os.write(2, f"{prefix}{NAME}: {printable(reason)}\n".encode())
+        os.write(2, f"{prefix}{NAME}: {escape(reason)}\n".encode())
         os._exit(EXEC_FAILURE)
 
     try:
@@ -197,5 +198,7 @@ def _tell(arguments: Namespace, result: CallResult) -> None:
 def _print_json(told: object) -> None:
     import json
 
-    sys.stdout.write(json.dumps(told, indent=2) + "\n")
+    from ..text import escape_all
+
+    sys.stdout.write(json.dumps(escape_all(told), indent=2, ensure_ascii=False) + "\n")
     sys.stdout.flush()

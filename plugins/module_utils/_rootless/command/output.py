@@ -9,25 +9,22 @@ import os
 import sys
 from typing import TextIO
 
+from ..text import escape
+
 # syslog(3), as sd-daemon(3) takes it before a line.
 ERROR, WARNING, INFO = 3, 4, 6
 
 
 def say(text: str, priority: int = INFO) -> None:
-    """One line: what went well to the standard output, the rest to the standard error."""
+    """One line of text as it was found: what went well to the standard output, the rest to the standard error."""
     stream = sys.stdout if priority == INFO else sys.stderr
-    stream.write(f"{prefix_of(priority)}{printable(text)}\n")
+    stream.write(f"{prefix_of(priority)}{escape(text)}\n")
     stream.flush()
 
 
 def prefix_of(priority: int) -> str:
-    """What stands before a line of this priority: something only where the line goes to the journal."""
+    """What comes before a line of this priority: something only where the line goes to the journal."""
     return f"<{priority}>" if _goes_to_journal(sys.stdout if priority == INFO else sys.stderr) else ""
-
-
-def printable(text: str) -> str:
-    """What users call their processes and files must not forge lines, nor command a terminal."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def _goes_to_journal(stream: TextIO) -> bool:

@@ -73,14 +73,16 @@ def test_what_is_told_without_doing_anything(capsys: pytest.CaptureFixture[str],
     [
         ("alice: alive", "alice: alive"),
         ("J\u00fcrgen \u4f60", "J\u00fcrgen \u4f60"),
-        ("a\n<0>forged", "a\\n<0>forged"),
-        ("\x1b[2J\x07\x9b", "\\x1b[2J\\x07\\x9b"),
+        ("a\n<0>forged", "a\\x0a<0>forged"),
+        ("\x1b[2J\x07\x9b", "\\x1b[2J\\x07\\u009b"),
         ("\u2028\u202e", "\\u2028\\u202e"),
-        ("\udcff", "\\udcff"),
+        ("\udcff", "\\xff"),
+        ("\\x1b \\nfs", "\\x5cx1b \\nfs"),
     ],
 )
-def test_no_line_is_forged(text: str, expected: str) -> None:
-    assert output.printable(text) == expected
+def test_no_line_is_forged(capsys: pytest.CaptureFixture[str], text: str, expected: str) -> None:
+    output.say(text)
+    assert capsys.readouterr().out == f"{expected}\n"
 
 
 ENTRY = {

@@ -19,9 +19,13 @@ from ansible_collections.userns.rootless.plugins.module_utils._rootless.accounts
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.calls.users import unlisted
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.checks.catalogue import HostFinding
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.checks.kernel_gates import why_refused
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.checks.mounts import check_graph_root
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.checks.podman import check_libsubid
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.checks.ranges import RangeChecker
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.checks.session import check_lingering
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.map_writer import why_powerless
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.mountinfo import Mount
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.readiness import as_dict
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.subid import SubidRange, parse_subid
 
 ALICE, BOB = Account("alice", 1000, 1000, "/"), Account("bob", 1001, 1001, "/")
@@ -193,3 +197,51 @@ def test_names_reach_the_shell_as_they_are() -> None:
             ["sh", "-c", f"printf '%s\\n' {finding.fix}"], capture_output=True, text=True, check=True
         )
         assert json.loads(words.stdout.splitlines()[-1]) == {"owners": ["DOM\\alice"], "count": 65536}
+
+
+ODD = os.fsdecode(b"a'b\n\x1b[2J\xff\xe2\x80\xae")
+
+
+@pytest.mark.parametrize("name", ["alice", "D\\alice x", "-alice", ODD])
+def test_names_and_paths_in_command_lines(tmp_path: Path, name: str) -> None:
+    """No line that an administrator pastes ends early, commands the terminal, or shows another command."""
+    account = Account(name, 1000, 1000, f"/home/{name}")
+    own_file = tmp_path / name / "containers/storage.conf"
+    mounts = [Mount("0:50", "/home", (), "nfs4", f"server:/{name}")]
+    (move,) = check_graph_root(account, mounts, {"path": name, "device": "0:50", "own_file": str(own_file)})
+    (tmp_path / "systemd/system").mkdir(parents=True)
+    (tmp_path / "systemd/users").mkdir()
+    (linger,) = check_lingering(account, run=str(tmp_path), var=str(tmp_path))
+    missing = RangeChecker([], [], [], source="nss:x").check(account, [], [])
+    findings = [move, linger, *missing]
+    assert all(as_dict(finding, name)["fix"].isprintable() for finding in findings)
+    # Only the words that are ours, run by the shell of an administrator.
+    ours = "".join(f"{name}() {{ printf '%s\\0' \"$@\"; }}; " for name in ("runuser", "loginctl"))
+    line = f"install() {{ :; }}; {ours}{move.fix}; {linger.fix}"
+    words = subprocess.run(["bash", "-euc", line], check=True, stdout=subprocess.PIPE).stdout.split(b"\0")
+    assert words[:5] == [b"-u", os.fsencode(name), b"--", b"sh", b"-c"]
+    assert words[6:-1] == [b"sh", bytes(own_file), b"enable-linger", os.fsencode(name)]
+    subprocess.run(["sh", "-euc", words[5], "sh", own_file], check=True)
+    assert 'graphroot = "/var/lib/rootless-containers/1000"' in own_file.read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("name", "mark"),
+    [
+        ("alice", "alice"),
+        ("D\\alice", "D\\\\alice"),
+        ("m\u00fcller", "m\\303\\274ller"),
+        ("o'x\n\x1b", "o\\'x\\n\\033"),
+    ],
+)
+def test_logind_remembers_users_in_files_with_names_of_its_own(tmp_path: Path, name: str, mark: str) -> None:
+    for directory in ("run/systemd/system", "run/systemd/users", "var/lib/systemd/linger"):
+        (tmp_path / directory).mkdir(parents=True)
+    account, places = Account(name, 1000, 1000, "/"), {"run": f"{tmp_path}/run", "var": f"{tmp_path}/var"}
+    assert [finding.code for finding in check_lingering(account, **places)] == ["no-lingering"]
+    (tmp_path / "var/lib/systemd/linger" / mark).touch()
+    assert not list(check_lingering(account, **places))
+
+
+def test_what_was_not_quoted_is_escaped() -> None:
+    assert as_dict(HostFinding("not-checked", "a\n\\x1b", "b\n\\x1b"), None)["fix"] == "b\\x0a\\x1b"

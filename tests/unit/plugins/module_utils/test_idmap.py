@@ -24,7 +24,6 @@ from ansible_collections.userns.rootless.plugins.module_utils._rootless.idmap im
     parse_decimal,
     parse_id,
     parse_id_map,
-    shown,
     split_mappings,
 )
 
@@ -74,20 +73,6 @@ def test_parse_id(value: object, expected: int) -> None:
 def test_parse_id_refuses(value: object) -> None:
     with pytest.raises(IdMapError, match="is no ID: it must be a whole number from 0 to 4294967295"):
         parse_id(value)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("plain", "plain"),
-        ("two\nlines\x00", "two\\nlines\\x00"),
-        ("\udcff", "\\udcff"),
-        ("x" * 80, "x" * 80),
-        ("x" * 81, "x" * 80 + "..."),
-    ],
-)
-def test_shown(text: str, expected: str) -> None:
-    assert shown(text) == expected
 
 
 @pytest.mark.parametrize(

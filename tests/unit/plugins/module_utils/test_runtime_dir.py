@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 from pathlib import Path
 
 import pytest
@@ -98,14 +99,43 @@ def test_no_directory_at_all(root: Path, kind: str) -> None:
 def test_somebody_elses_directory(root: Path) -> None:
     directory(root / f"run/user/{UID + 1}")
     directory(root / f"tmp/storage-run-{UID + 1}")
-    with pytest.raises(NoRuntimeDirectoryError, match=f"owned by UID {UID}, not {UID + 1}"):
+    name = pwd.getpwuid(UID).pw_name
+    with pytest.raises(NoRuntimeDirectoryError, match=rf"owned by UID {UID} \({name}\), not {UID + 1}") as caught:
         find_runtime_directory(UID + 1, paths=PATHS, run=str(root / "run"), tmp=str(root / "tmp"))
+    assert f"As root remove {root}/tmp/storage-run-{UID + 1} (rm -r)" in str(caught.value)
+    assert f"loginctl enable-linger {UID + 1}" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["directory", "link", "file"])
+def test_somebody_else_was_faster(root: Path, kind: str) -> None:
+    """Between the look and the mkdir."""
+    found = find_runtime_directory(UID + 1, paths=PATHS, run=str(root / "run"), tmp=str(root / "tmp"))
+    assert not found.exists
+    elsewhere = directory(root / "elsewhere")
+    if kind == "directory":
+        directory(Path(found.path), 0o777)
+    elif kind == "link":
+        Path(found.path).symlink_to(elsewhere)
+    else:
+        Path(found.path).touch()
+    with pytest.raises((NoRuntimeDirectoryError, NotADirectoryError)):
+        make_state_dir(found, UID + 1, paths=PATHS)
+    assert list(elsewhere.iterdir()) == []
+    assert kind != "directory" or os.listdir(found.path) == []
+
+
+def test_no_link_is_followed_to_make_the_state_directory(root: Path) -> None:
+    found = find_runtime_directory(UID, paths=PATHS, run=str(root / "run"), tmp=str(root / "tmp"))
+    elsewhere = directory(root / "elsewhere")
+    directory(Path(found.path)).joinpath("libpod").symlink_to(elsewhere)
+    make_state_dir(found, UID, paths=PATHS)
+    assert list(elsewhere.iterdir()) == []
 
 
 def test_the_state_directory_is_made_private(root: Path) -> None:
     found = find_runtime_directory(UID, paths=PATHS, run=str(root / "run"), tmp=str(root / "tmp"))
-    make_state_dir(found, paths=PATHS)
-    make_state_dir(found, paths=PATHS)
+    make_state_dir(found, UID, paths=PATHS)
+    make_state_dir(found, UID, paths=PATHS)
     for path in (found.path, f"{found.path}/libpod", found.state_dir):
         assert os.stat(path).st_mode & 0o7777 == 0o700
 
