@@ -13,8 +13,10 @@ from .accounts import Account
 from .as_user import Agent
 from .asker import AgentAsker, Asked, NothingThere
 from .births import Births
+from .handover import find_excess
 from .inspection import Inspector
 from .kernel import Syscalls
+from .pause_cgroups import PauseCgroups
 from .pin import PinStore
 from .processes import ProcessTable
 from .runtime_dir import Candidate, may_have_state, no_runtime_directory
@@ -45,10 +47,14 @@ class Agents:
 
     def __init__(self, syscalls: Syscalls, host: Host) -> None:
         self._host = host
-        self._births = Births(lambda channel, order: work_for_user(channel, order, syscalls), syscalls)
+        excess = find_excess(syscalls)
+        self._births = Births(lambda channel, order: work_for_user(channel, order, syscalls, excess=excess), syscalls)
 
-    def agent(self, account: Account, candidate: Candidate | None = None) -> Agent:
-        """A child that becomes the user; it works in the candidate directory if given, else in Podman's choice."""
+    def agent(self, account: Account, candidate: Candidate | None = None, *, starts: bool = False) -> Agent:
+        """A child that becomes the user; it works in the candidate directory if given, else in Podman's choice.
+
+        `starts`: it may start processes that stay.
+        """
         host = self._host
         order = order_for(
             account,
@@ -57,6 +63,7 @@ class Agents:
             tmp=host.tmp,
             environment=host.environment_of(account),
             candidate=candidate,
+            starts=starts,
         )
         return Agent(account, self._births, order, timeout=host.timeout)
 
@@ -73,6 +80,7 @@ class Scene:
         self.host = host
         self._agents = Agents(syscalls, host)
         self.pins = PinStore(syscalls, run=host.run, proc=host.proc)
+        self.cgroups = PauseCgroups(proc=host.proc, run=host.run)
         self._owner_opens: bool | None = None
         self.rescan()
 
@@ -81,12 +89,13 @@ class Scene:
         self.table = ProcessTable.scan(self.syscalls, proc=self.host.proc)
         self.inspector = Inspector(self.syscalls, pins=self.pins, table=self.table, proc=self.host.proc)
 
-    def agent(self, account: Account, candidate: Candidate | None = None) -> Agent:
-        return self._agents.agent(account, candidate)
+    def agent(self, account: Account, candidate: Candidate | None = None, *, starts: bool = False) -> Agent:
+        return self._agents.agent(account, candidate, starts=starts)
 
     def close(self) -> None:
-        """End the processes that were started in vain."""
+        """End the processes that were started in vain, and let go of cgroups."""
         self._agents.close()
+        self.cgroups.close()
 
     def looker(self, account: Account) -> Agent | NothingThere:
         """Whom to ask for a look only: nobody, where not even the name of a runtime directory exists.

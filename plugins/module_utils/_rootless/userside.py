@@ -23,6 +23,7 @@ from .as_user import Operation, Order, serve
 from .containers import container_of
 from .errors import RootlessError
 from .graph_root import device_of, find_graph_root
+from .handover import Excess
 from .idmap import IdMapEntry, shown
 from .kernel import CLONE_NEWNS, CLONE_NEWUSER, Syscalls
 from .map_writer import TOOL_PATH, write_maps
@@ -48,25 +49,33 @@ _LIMITS = {pause.FILE_NAME: pause.FILE_LIMIT, handles.FILE_NAME: handles.FILE_SI
 
 
 def order_for(
-    account: Account, *, proc: str, run: str, tmp: str, environment: Mapping[str, str], candidate: Candidate | None
+    account: Account,
+    *,
+    proc: str,
+    run: str,
+    tmp: str,
+    environment: Mapping[str, str],
+    candidate: Candidate | None,
+    starts: bool = False,
 ) -> Order:
-    """What `work_for_user` has to be told. `environment` and `candidate` as in `UserSide`."""
+    """What `work_for_user` needs. `environment` and `candidate` as in `UserSide`; `starts`: it may start processes."""
     return {
         "account": asdict(account),
         # Asked here, where the name service is loaded once: each child would load it anew.
         "groups": [] if account.is_self else os.getgrouplist(account.name, account.gid),
         "places": {"proc": proc, "run": run, "tmp": tmp, "environment": dict(environment)},
         "candidate": candidate and asdict(candidate),
+        "starts": starts,
     }
 
 
-def work_for_user(channel: socket.socket, order: bytes, syscalls: Syscalls) -> None:
-    """All that a user's child does (see `as_user`)."""
+def work_for_user(channel: socket.socket, order: bytes, syscalls: Syscalls, *, excess: Excess | None = None) -> None:
+    """All that a user's child does (see `as_user`). `excess` is what the parent has more than users."""
     told = json.loads(order)
     account = Account(**told["account"])
     candidate = told["candidate"] and Candidate(**told["candidate"])
     side = UserSide(account, syscalls=syscalls, **told["places"], candidate=candidate)
-    serve(channel, account, told["groups"], side.operations(), syscalls)
+    serve(channel, account, told["groups"], side.operations(), syscalls, excess=excess, login=told["starts"])
 
 
 class UserSide:
@@ -291,7 +300,7 @@ class UserSide:
         try:
             runtime_dir = self._runtime_directory().path
             marks = pause.marks(uid=self._account.uid, gid=self._account.gid, runtime_dir=runtime_dir)
-            pid = pause.spawn(enter, environment=marks)
+            pid = pause.spawn(enter, environment=marks, syscalls=self._syscalls)
         except OSError as error:
             raise RootlessError(_why_no_namespace(error, self._account)) from None
         self._started.add(pid)
