@@ -97,7 +97,12 @@ options:
 notes:
   - A user with subordinate ranges needs C(newuidmap) and C(newgidmap) (package C(uidmap) on Debian). As root the module fails
     without them. An ordinary user without them gets a namespace with a single ID and a warning.
-  - The pause process is C(catatonit -P) where that is installed, else C(sleep), which costs a little more memory.
+  - The pause process is C(catatonit -P) where that is installed, else C(sleep), which costs a little more memory and
+    takes its libraries from the namespace. It is always the host's program, whatever the user mounts over it.
+  - A pause process that root starts gets nothing of root's - a session keyring of its own, the limits and priorities of any
+    process, and the user as its login UID. On hosts that run systemd it lives in a transient scope in C(rootless_ns.slice),
+    in a cgroup for that user with room for 16 processes, so that it outlives the session or service that ran the module.
+    Elsewhere that cgroup is below C(rootless-ns) at the root of the hierarchy. Where no cgroup can be made, a warning says so.
   - Users need a runtime directory. Without C(/run/user/UID) the module falls back to C(/tmp/storage-run-UID), as Podman does,
     and warns. Enable lingering for users that are not always logged in.
 seealso:

@@ -19,6 +19,7 @@ from .errors import RootlessError
 from .handles import Handles
 from .kernel import Syscalls
 from .nsfs import NamespaceId, NamespacePair, own_userns_ino, why_foreign
+from .pause_cgroups import PauseCgroups
 from .pin import PinError, PinStore
 from .plan import (
     METHOD_HANDLES,
@@ -51,6 +52,7 @@ class Applier:
         remover: Remover,
         syscalls: Syscalls,
         pins: PinStore,
+        cgroups: PauseCgroups,
         proc: str,
         method: str,
     ) -> None:
@@ -59,6 +61,8 @@ class Applier:
         self._remover = remover
         self._syscalls = syscalls
         self._pins = pins
+        self._cgroups = cgroups
+        self._moved = False
         self._proc = proc
         self._method = method
         self._started: int | None = None
@@ -106,6 +110,7 @@ class Applier:
         elif pair is None:
             raise RootlessError(f"internal error: step {step} without a namespace")
         elif isinstance(step, StartPause):
+            self._leave_our_cgroup()
             self._started = self._agent.call("start_pause", fds=(pair.user_fd, pair.mnt_fd))
         elif isinstance(step, WritePause):
             pid = self._started if step.pid is None else step.pid
@@ -118,7 +123,17 @@ class Applier:
         self.changed = True
         return pair
 
+    def _leave_our_cgroup(self) -> None:
+        """Before the agent starts a process that stays, and that its owner can trace."""
+        if self._account.is_self or self._moved:
+            return
+        self._moved = True
+        warning = self._cgroups.receive(self._agent.pid, self._account.uid)
+        if warning:
+            self.warnings.append(warning)
+
     def _create(self, maps: IdMaps) -> NamespacePair:
+        self._leave_our_cgroup()
         pid = self._agent.call(
             "create",
             uid_map=[entry.as_dict() for entry in maps.uid_map],

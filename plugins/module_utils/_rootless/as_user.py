@@ -22,6 +22,7 @@ from typing import Any
 from .accounts import Account
 from .births import EXIT_GRACE_SECONDS, Births
 from .errors import RootlessError
+from .handover import Excess, switch_user
 from .kernel import Syscalls
 from .patience import UserTime
 
@@ -164,14 +165,18 @@ class Agent:
         self.close()
 
 
-def become(account: Account, groups: Sequence[int], syscalls: Syscalls) -> None:
-    """Turn this process into the user for good: groups, GID, UID, no tracing, umask 077, working directory `/`."""
+def become(
+    account: Account,
+    groups: Sequence[int],
+    syscalls: Syscalls,
+    *,
+    excess: Excess | None = None,
+    login: bool = False,
+) -> None:
+    """Turn this process into the user for good (see `handover.switch_user`); umask 077, working directory `/`."""
     if not account.is_self:
-        os.setgroups(groups)
-        os.setresgid(account.gid, account.gid, account.gid)
-        os.setresuid(account.uid, account.uid, account.uid)
-        # Whatever fs.suid_dumpable says: this memory is a copy of root's.
-        syscalls.set_dumpable(False)
+        # This memory is a copy of root's: no other process of the user's may ever read it.
+        switch_user(account.uid, account.gid, groups, syscalls, excess=excess, login=login)
     os.umask(0o077)
     os.chdir("/")
 
@@ -182,10 +187,13 @@ def serve(
     groups: Sequence[int],
     operations: Mapping[str, Operation],
     syscalls: Syscalls,
+    *,
+    excess: Excess | None = None,
+    login: bool = False,
 ) -> None:
     """Become the user, and answer until the parent closes its end. Operations are found by name."""
     try:
-        become(account, groups, syscalls)
+        become(account, groups, syscalls, excess=excess, login=login)
         refused = None
     except OSError as error:
         refused = f"cannot become user {account.name}: {error.strerror}"
@@ -206,11 +214,8 @@ def serve(
             answer = ["error", str(error)]
         except OSError as error:
             answer = ["os", [error.errno, error.strerror, error.filename]]
-        except Exception:
-            # Seldom needed, and a child's birth costs what is loaded.
-            import traceback
-
-            answer = ["internal", f"internal error in the child:\n{traceback.format_exc()}"]
+        except Exception as error:
+            answer = ["internal", f"internal error in the child: {type(error).__name__}: {error}{_lines_of(error)}"]
         finally:
             for fd in fds:
                 os.close(fd)
@@ -218,3 +223,14 @@ def serve(
         if len(reply) > _MESSAGE_SIZE:
             reply = json.dumps(["error", f"the answer to {name!r} is too long: {len(reply)} bytes"]).encode()
         channel.send(reply)
+
+
+def _lines_of(error: BaseException) -> str:
+    """Where it was raised. Without an import: a child that has joined a namespace would find files of the user's."""
+    lines = []
+    traceback = error.__traceback__
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        lines.append(f"\n{code.co_filename}:{traceback.tb_lineno} in {code.co_name}")
+        traceback = traceback.tb_next
+    return "".join(lines)

@@ -13,9 +13,11 @@ from .accounts import Account
 from .as_user import Agent
 from .asker import AgentAsker, Asked, NothingThere, probed
 from .births import Births
+from .handover import find_excess
 from .inspection import Inspector
 from .kernel import Syscalls
 from .patience import Limits, Patience, UserTime
+from .pause_cgroups import PauseCgroups
 from .pin import PinStore
 from .processes import ProcessTable
 from .runtime_dir import Candidate, may_have_state, no_runtime_directory
@@ -49,14 +51,18 @@ class Agents:
     def __init__(self, syscalls: Syscalls, host: Host) -> None:
         self._host = host
         paths = UserPaths(syscalls, proc=host.proc, trusted=(f"{host.run}/user", host.tmp))
-        self._births = Births(lambda channel, order: work_for_user(channel, order, syscalls, paths), syscalls)
+        excess = find_excess(syscalls)
+        self._births = Births(
+            lambda channel, order: work_for_user(channel, order, syscalls, paths, excess=excess), syscalls
+        )
         self._patience = Patience(host.limits)
         self._stuck = StuckProcesses(run=host.run, proc=host.proc)
 
-    def agent(self, account: Account, candidate: Candidate | None = None) -> Agent:
+    def agent(self, account: Account, candidate: Candidate | None = None, *, starts: bool = False) -> Agent:
         """A child that becomes the user; it works in the candidate directory if given, else in Podman's choice.
 
-        Raises `GivenUpError` for a user that nothing is to be asked any more.
+        `starts`: it may start processes that stay. Raises `GivenUpError` for a user that nothing is to be asked any
+        more.
         """
         host = self._host
         patience = self.patience(account)
@@ -68,6 +74,7 @@ class Agents:
             tmp=host.tmp,
             environment=host.environment_of(account),
             candidate=candidate,
+            starts=starts,
         )
         return Agent(
             account,
@@ -97,6 +104,7 @@ class Scene:
         self.host = host
         self._agents = Agents(syscalls, host)
         self.pins = PinStore(syscalls, run=host.run, proc=host.proc)
+        self.cgroups = PauseCgroups(proc=host.proc, run=host.run)
         self._owner_opens: bool | None = None
         self.rescan()
 
@@ -105,16 +113,17 @@ class Scene:
         self.table = ProcessTable.scan(self.syscalls, proc=self.host.proc)
         self.inspector = Inspector(self.syscalls, pins=self.pins, table=self.table, proc=self.host.proc)
 
-    def agent(self, account: Account, candidate: Candidate | None = None) -> Agent:
-        return self._agents.agent(account, candidate)
+    def agent(self, account: Account, candidate: Candidate | None = None, *, starts: bool = False) -> Agent:
+        return self._agents.agent(account, candidate, starts=starts)
 
     def why_given_up(self, account: Account) -> str:
         """Why nothing more is asked of a user in this call; empty where it still is."""
         return self._agents.patience(account).given_up
 
     def close(self) -> None:
-        """End the processes that were started in vain."""
+        """End the processes that were started in vain, and let go of cgroups."""
         self._agents.close()
+        self.cgroups.close()
 
     def looker(self, account: Account) -> Agent | NothingThere:
         """Whom to ask for a look only: nobody, where not even the name of a runtime directory exists.

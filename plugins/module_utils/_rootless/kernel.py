@@ -10,16 +10,19 @@ Everything above this file takes a `Syscalls` as a parameter, so that tests can 
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import signal
 import struct
 import sys
+from collections.abc import Mapping, Sequence
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
 
 AT_FDCWD = -100
+AT_SYMLINK_NOFOLLOW = 0x100
 AT_EMPTY_PATH = 0x1000
 RENAME_NOREPLACE = 1
 
@@ -44,6 +47,17 @@ RESOLVE_NO_SYMLINKS = 4
 RESOLVE_BENEATH = 8
 
 PR_SET_DUMPABLE = 4
+PR_GET_SECUREBITS = 27
+PR_SET_SECUREBITS = 28
+# capabilities(7): the second and the third make a process keep capabilities when it changes its user.
+SECBIT_NO_SETUID_FIXUP = 1 << 2
+SECBIT_KEEP_CAPS = 1 << 4
+
+KEYCTL_JOIN_SESSION_KEYRING = 1
+
+# ioprio_set(2)
+IOPRIO_WHO_PROCESS = 1
+IOPRIO_CLASS_SHIFT = 13
 
 MS_BIND = 0x1000
 MS_REC = 0x4000
@@ -66,12 +80,38 @@ _SYS_RENAMEAT2 = {
     "armv7l": 382,
     "i686": 353,
 }
+# keyctl, ioprio_set, ioprio_get, execveat. Where the architecture is not listed, they raise ENOSYS.
+_SYS_OTHERS = {
+    "x86_64": (250, 251, 252, 322),
+    "aarch64": (219, 30, 31, 281),
+    "riscv64": (219, 30, 31, 281),
+    "loongarch64": (219, 30, 31, 281),
+    "ppc64le": (271, 273, 274, 362),
+    "ppc64": (271, 273, 274, 362),
+    "s390x": (280, 282, 283, 354),
+    "armv7l": (311, 314, 315, 387),
+    "i686": (288, 289, 290, 358),
+}
+_KEYCTL, _IOPRIO_SET, _IOPRIO_GET, _EXECVEAT = range(4)
+# linux/capability.h: version 3 and no PID; twice the three sets.
+_CAPABILITIES_OF_ITSELF = struct.pack("Ii", 0x20080522, 0)
+_NO_CAPABILITIES = bytes(24)
 # The same on every architecture but Alpha.
 _SYS_PIDFD_SEND_SIGNAL = 424
 _SYS_PIDFD_OPEN = 434
 _SYS_CLOSE_RANGE = 436
 _SYS_OPENAT2 = 437
 _MAX_FD = 0x7FFFFFFF
+
+
+def _machine() -> str:
+    """The architecture whose system calls this process makes, by the names above."""
+    machine = os.uname().machine
+    if machine.startswith("arm") or (machine == "aarch64" and sys.maxsize < 1 << 32):
+        return "armv7l"
+    if machine in ("i386", "i486", "i586") or (machine == "x86_64" and sys.maxsize < 1 << 32):
+        return "i686"
+    return machine
 
 
 class _FileHandle(ctypes.Structure):
@@ -97,6 +137,7 @@ def _load() -> ctypes.CDLL:
     libc.mount.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_void_p]
     libc.umount2.argtypes = [ctypes.c_char_p, ctypes.c_int]
     libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
+    libc.capset.argtypes = [ctypes.c_char_p, ctypes.c_char_p]
     libc.syscall.restype = ctypes.c_long
     return libc
 
@@ -177,9 +218,9 @@ class Syscalls:
         if hasattr(self._libc, "renameat2"):
             result = self._libc.renameat2(dir_fd, names[0], dir_fd, names[1], RENAME_NOREPLACE)
         else:
-            number = _SYS_RENAMEAT2.get(os.uname().machine)
+            number = _SYS_RENAMEAT2.get(_machine())
             if number is None:
-                raise OSError(38, f"renameat2: not known on {os.uname().machine}")
+                raise OSError(errno.ENOSYS, f"renameat2: not known on {_machine()}")
             result = self._syscall(number, dir_fd, names[0], dir_fd, names[1], RENAME_NOREPLACE)
         self._checked(result, "renameat2")
 
@@ -212,6 +253,37 @@ class Syscalls:
         """`PR_SET_DUMPABLE` of prctl(2): whether other processes of this user may trace or read this one."""
         self._checked(self._libc.prctl(PR_SET_DUMPABLE, int(dumpable), 0, 0, 0), "prctl")
 
+    def securebits(self) -> int:
+        """`PR_GET_SECUREBITS` of prctl(2)."""
+        return self._checked(self._libc.prctl(PR_GET_SECUREBITS, 0, 0, 0, 0), "prctl")
+
+    def set_securebits(self, bits: int) -> None:
+        """`PR_SET_SECUREBITS` of prctl(2)."""
+        self._checked(self._libc.prctl(PR_SET_SECUREBITS, bits, 0, 0, 0), "prctl")
+
+    def drop_capabilities(self) -> None:
+        """capset(2): empty the effective, permitted and inheritable sets, and with them the ambient set."""
+        self._checked(self._libc.capset(_CAPABILITIES_OF_ITSELF, _NO_CAPABILITIES), "capset")
+
+    def join_new_session_keyring(self) -> None:
+        """`KEYCTL_JOIN_SESSION_KEYRING` of keyctl(2) without a name: a new keyring that no other process has."""
+        self._checked(self._other(_KEYCTL, KEYCTL_JOIN_SESSION_KEYRING, None), "keyctl")
+
+    def io_priority(self) -> int:
+        """ioprio_get(2) of this process: class and level, 0 for none."""
+        return self._checked(self._other(_IOPRIO_GET, IOPRIO_WHO_PROCESS, 0), "ioprio_get")
+
+    def set_io_priority(self, priority: int) -> None:
+        """ioprio_set(2) of this process."""
+        self._checked(self._other(_IOPRIO_SET, IOPRIO_WHO_PROCESS, 0, priority), "ioprio_set")
+
+    def execveat(self, dir_fd: int, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+        """execveat(2) of a name below a directory, which must not be a link. Returns only by raising `OSError`."""
+        argv = [os.fsencode(argument) for argument in arguments]
+        envp = [os.fsencode(f"{key}={value}") for key, value in environment.items()]
+        vectors = [(ctypes.c_char_p * (len(vector) + 1))(*vector) for vector in (argv, envp)]
+        self._checked(self._other(_EXECVEAT, dir_fd, os.fsencode(name), *vectors, AT_SYMLINK_NOFOLLOW), "execveat")
+
     def mount(self, source: str | None, target: str, flags: int) -> None:
         """mount(2) without a file system type or data: bind mounts and changes of propagation."""
         result = self._libc.mount(source and os.fsencode(source), os.fsencode(target), None, flags, None)
@@ -220,6 +292,12 @@ class Syscalls:
     def umount(self, target: str) -> None:
         """umount2(2), detached at once and never through a symbolic link."""
         self._checked(self._libc.umount2(os.fsencode(target), MNT_DETACH | UMOUNT_NOFOLLOW), f"umount {target}")
+
+    def _other(self, which: int, *args: object) -> int:
+        machine = _machine()
+        if machine not in _SYS_OTHERS:
+            raise OSError(errno.ENOSYS, f"system call not known on {machine}")
+        return self._syscall(_SYS_OTHERS[machine][which], *args)
 
     def _syscall(self, number: int, *args: object) -> int:
         # A variadic C function: every integer has to be passed as wide as a register.

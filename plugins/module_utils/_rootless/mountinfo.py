@@ -12,13 +12,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Mount:
-    """One line of the file. `device` is "major:minor"; `fields` the optional ones, such as "shared:1"."""
+    """One line of the file. `device` is "major:minor"; `fields` the optional ones, such as "shared:1".
+
+    `root` is what of the file system is mounted, `options` are those of the file system itself.
+    """
 
     device: str
     point: str
     fields: tuple[str, ...]
     type: str
     source: str
+    root: str = "/"
+    options: str = ""
 
 
 def read_mounts(proc: str) -> list[Mount]:
@@ -29,7 +34,15 @@ def read_mounts(proc: str) -> list[Mount]:
             words = line.split(" ")
             dash = words.index("-", 6)
             mounts.append(
-                Mount(words[2], _unescape(words[4]), tuple(words[6:dash]), words[dash + 1], _unescape(words[dash + 2]))
+                Mount(
+                    words[2],
+                    _unescape(words[4]),
+                    tuple(words[6:dash]),
+                    words[dash + 1],
+                    _unescape(words[dash + 2]),
+                    _unescape(words[3]),
+                    words[dash + 3].rstrip("\n"),
+                )
             )
     return mounts
 

@@ -135,7 +135,7 @@ class Namespaces:
     def _present(self, account: Account, report: Report) -> None:
         desired = self._designer.design(account)
         report.warnings += desired.warnings
-        with self._agent(account) as agent:
+        with self._scene.agent(account, starts=True) as agent:
             with self._inspect(account, agent) as seen:
                 wish = self._wish(agent, seen.state, report)
                 report.see(seen.state)
@@ -156,7 +156,7 @@ class Namespaces:
                 self._apply(account, agent, wish, desired, drifted, report)
                 return
         # The first child has joined the namespace and cannot come back.
-        with self._agent(account) as agent:
+        with self._scene.agent(account, starts=True) as agent:
             self._apply(account, agent, wish, desired, drifted, report)
 
     def _decide(
@@ -263,6 +263,7 @@ class Namespaces:
                     applier.run(self._decide_absent(seen, account, report), seen.pairs, maps=self.available)
                 except RaceLostError:
                     continue
+            self._scene.cgroups.forget(account.uid)
             removed = report.namespace
             with self._inspect(account, agent) as seen:
                 report.method = None
@@ -342,6 +343,7 @@ class Namespaces:
             remover=Remover(agent, judge),
             syscalls=self._syscalls,
             pins=self._scene.pins,
+            cgroups=self._scene.cgroups,
             proc=self._host.proc,
             method=method,
         )

@@ -4,32 +4,26 @@
 """The pause process: a process that does nothing but keep a namespace alive, and its file `pause.pid`.
 
 Podman's protocol: `_PODMAN_PAUSE` in its environment, a session of its own, standard streams on /dev/null,
-nothing else open; `catatonit -P` where it is installed, `sleep` elsewhere.
+nothing else open. See `pause_program` for what it executes.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
 from collections.abc import Callable
 
 from .errors import RootlessError
+from .kernel import Syscalls
+from .pause_program import open_pause_program
 
 FILE_NAME = "pause.pid"
 # Podman reads at most 11 characters; the kernel's highest PID is 4194304.
 FILE_LIMIT = 11
 _MAX_PID = 1 << 22
 
-_COMMANDS = (
-    ("/usr/libexec/podman/catatonit", "-P"),
-    ("/usr/bin/catatonit", "-P"),
-    ("/usr/libexec/catatonit/catatonit", "-P"),
-    ("/usr/local/bin/catatonit", "-P"),
-    # 68 years; "infinity" is not known everywhere.
-    ("/bin/sleep", "2147483647"),
-    ("/usr/bin/sleep", "2147483647"),
-)
 # What a terminal or a resource limit sends; Podman's do_pause ignores the same.
 _IGNORED = (
     signal.SIGALRM,
@@ -72,44 +66,47 @@ def marks(*, uid: int, gid: int, runtime_dir: str) -> dict[str, str]:
     }
 
 
-def spawn(enter: Callable[[], None], *, environment: dict[str, str]) -> int:
+def spawn(enter: Callable[[], None], *, environment: dict[str, str], syscalls: Syscalls) -> int:
     """Start a process that only waits, in the namespaces that `enter` puts it into; returns its PID.
 
-    The caller is its parent: the PID stays valid until the caller exits. Raises `OSError` as `enter` or exec(3)
-    met it.
+    The caller is its parent: the PID stays valid until the caller exits. Raises `OSError` as `enter` or execve(2)
+    met it, and where no program is found.
     """
+    # Both on the host: nothing is looked up in the namespace, where its owner decides what is found.
+    program = open_pause_program()
+    null = os.open(os.devnull, os.O_RDWR)
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
             os.close(reader)
             os.setsid()
+            for number in _IGNORED:
+                signal.signal(number, signal.SIG_IGN)
+            for stream in (0, 1, 2):
+                os.dup2(null, stream)
             enter()
             os.chdir("/")
-            _exec(environment)
+            program.execute(syscalls, environment)
         except OSError as error:
             os.write(writer, f"{error.errno} {error.strerror}".encode())
         finally:
             os._exit(127)
-    os.close(writer)
+    for fd in (writer, null, program.directory):
+        os.close(fd)
     with os.fdopen(reader, "rb") as file:
         failure = file.read()
     if failure:
         os.waitpid(pid, 0)
-        number, _blank, text = failure.decode().partition(" ")
-        raise OSError(int(number), text)
+        code, _blank, text = failure.decode().partition(" ")
+        raise OSError(int(code), text)
+    try:
+        os.readlink(f"/proc/{pid}/exe")
+    except PermissionError:
+        # A program that its users may run but not read.
+        pass
+    except FileNotFoundError:
+        # The pipe was not closed by the program's start: whoever may send it signals has ended it before.
+        os.waitpid(pid, 0)
+        raise OSError(errno.ESRCH, "it was ended before its program ran") from None
     return pid
-
-
-def _exec(environment: dict[str, str]) -> None:
-    for number in _IGNORED:
-        signal.signal(number, signal.SIG_IGN)
-    null = os.open(os.devnull, os.O_RDWR)
-    for stream in (0, 1, 2):
-        os.dup2(null, stream)
-    for path, argument in _COMMANDS:
-        try:
-            os.execve(path, [os.path.basename(path), argument], environment)
-        except OSError:
-            continue
-    raise OSError(2, "none of " + ", ".join(path for path, _argument in _COMMANDS) + " can be run")

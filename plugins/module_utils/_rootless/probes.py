@@ -123,7 +123,7 @@ def why_no_namespace(
 
     try:
         # Without the marks of a pause process: nobody may take this namespace for the user's.
-        pid = pause.spawn(enter, environment={})
+        pid = pause.spawn(enter, environment={}, syscalls=syscalls)
     except OSError as error:
         return UNSHARE, error.errno or 0, str(error.strerror)
     try:

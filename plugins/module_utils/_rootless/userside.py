@@ -23,6 +23,7 @@ from .as_user import Operation, Order, serve
 from .containers import container_of
 from .errors import RootlessError
 from .graph_root import device_of, find_graph_root
+from .handover import Excess
 from .idmap import IdMapEntry
 from .kernel import CLONE_NEWNS, CLONE_NEWUSER, Syscalls
 from .map_writer import TOOL_PATH, write_maps
@@ -48,25 +49,38 @@ _LIMITS = {pause.FILE_NAME: pause.FILE_LIMIT, handles.FILE_NAME: handles.FILE_SI
 
 
 def order_for(
-    account: Account, *, proc: str, run: str, tmp: str, environment: Mapping[str, str], candidate: Candidate | None
+    account: Account,
+    *,
+    proc: str,
+    run: str,
+    tmp: str,
+    environment: Mapping[str, str],
+    candidate: Candidate | None,
+    starts: bool = False,
 ) -> Order:
-    """What `work_for_user` has to be told. `environment` and `candidate` as in `UserSide`."""
+    """What `work_for_user` needs. `environment` and `candidate` as in `UserSide`; `starts`: it may start processes."""
     return {
         "account": asdict(account),
         # Asked here, where the name service is loaded once: each child would load it anew.
         "groups": [] if account.is_self else os.getgrouplist(account.name, account.gid),
         "places": {"proc": proc, "run": run, "tmp": tmp, "environment": dict(environment)},
         "candidate": candidate and asdict(candidate),
+        "starts": starts,
     }
 
 
-def work_for_user(channel: socket.socket, order: bytes, syscalls: Syscalls, paths: UserPaths) -> None:
-    """All that a user's child does (see `as_user`). `paths` is what the parent knows of the mounts there are."""
+def work_for_user(
+    channel: socket.socket, order: bytes, syscalls: Syscalls, paths: UserPaths, *, excess: Excess | None = None
+) -> None:
+    """All that a user's child does (see `as_user`).
+
+    `paths` is what the parent knows of the mounts there are, `excess` what the parent has more than users.
+    """
     told = json.loads(order)
     account = Account(**told["account"])
     candidate = told["candidate"] and Candidate(**told["candidate"])
     side = UserSide(account, syscalls=syscalls, **told["places"], paths=paths, candidate=candidate)
-    serve(channel, account, told["groups"], side.operations(), syscalls)
+    serve(channel, account, told["groups"], side.operations(), syscalls, excess=excess, login=told["starts"])
 
 
 class UserSide:
@@ -95,6 +109,8 @@ class UserSide:
         self._paths = paths
         self._state_dir: StateDir | None = None
         self._started: set[int] = set()
+        # Asked before this process becomes the user.
+        self._is_ours = account.is_self
 
     def operations(self) -> dict[str, Operation]:
         return {
@@ -317,16 +333,25 @@ class UserSide:
 
     def _enter(self, user_fd: int, mnt_fd: int) -> None:
         self._syscalls.setns(user_fd, CLONE_NEWUSER)
+        if os.geteuid() != 0:
+            raise RootlessError("the user is not root of that namespace: ID 0 there is another's")
         self._syscalls.setns(mnt_fd, CLONE_NEWNS)
         os.setresgid(0, 0, 0)
+        self._hide()
         os.setresuid(0, 0, 0)
+        self._hide()
         os.chdir("/")
+
+    def _hide(self) -> None:
+        """A change of IDs may have made this process dumpable again; the memory of one of root's is not the user's."""
+        if not self._is_ours:
+            self._syscalls.set_dumpable(False)
 
     def _spawn(self, enter: Any) -> int:
         try:
             runtime_dir = self._runtime_directory().path
             marks = pause.marks(uid=self._account.uid, gid=self._account.gid, runtime_dir=runtime_dir)
-            pid = pause.spawn(enter, environment=marks)
+            pid = pause.spawn(enter, environment=marks, syscalls=self._syscalls)
         except OSError as error:
             raise RootlessError(_why_no_namespace(error, self._account)) from None
         self._started.add(pid)

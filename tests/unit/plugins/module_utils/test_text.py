@@ -113,7 +113,7 @@ def test_all_that_modules_return_goes_through_one_place(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted((MODULE_UTILS / "_rootless/command").glob("*.py")), ids=lambda path: path.name)
 def test_all_that_the_command_writes_goes_through_two_places(path: Path) -> None:
-    # Beside `say`: JSON and the reason why a command cannot be run, both escaped. `terminal.py` relays what others write.
+    # Beside `say`: JSON and the reason why a command cannot be run, both escaped. `terminal.py` relays what is written.
     found = calls_of_methods(path, "write", "writelines")
     assert len(found) == {"output.py": 1, "main.py": 2, "terminal.py": 6}.get(path.name, 0), found
     assert not [node for node in ast.walk(ast.parse(path.read_text())) if getattr(node, "id", "") == "print"]

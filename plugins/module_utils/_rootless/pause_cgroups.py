@@ -1,0 +1,262 @@
+# Copyright (c) 2026, the userns.rootless authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Cgroups for pause processes that root starts: not those of root's session or service, whose end would end them.
+
+Whoever owns a pause process can trace it, and make it start others. So each user has a cgroup of its own with room
+for a few processes, and a child that will start a pause process is moved there before anything of the user's runs.
+
+- Where systemd runs, in a transient scope in the slice `rootless_ns.slice`: one for each process that works on users,
+  made when the first pause process is needed. It ends with the last pause process in it. Not below `user.slice`,
+  which belongs to logind, nor in the user's own manager, which ends with the user's last session.
+- Elsewhere below `rootless-ns` at the root of the hierarchies of cgroup version 2 and of version 1's `pids`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+from .errors import RootlessError
+from .mountinfo import Mount, read_mounts
+
+SLICE = "rootless_ns.slice"
+BASE = "rootless-ns"
+# A child of root's, a map tool for each kind of ID, the pause process, and another one that it replaces.
+MAX_PROCESSES = 16
+
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# systemd needs some 20 ms; one that loads its units anew, some seconds.
+_SCOPE_SECONDS = 10.0
+_ATTEMPTS = 5
+
+
+class _CgroupError(RootlessError):
+    """Why a process has to stay where it is."""
+
+
+@dataclass(frozen=True)
+class _Hierarchy:
+    """A mounted hierarchy; `path` is this process's cgroup in it, `controllers` as in proc_pid_cgroup(5)."""
+
+    mount: Mount
+    controllers: str
+    path: str
+
+    def directory(self, path: str) -> str:
+        return os.path.join(self.mount.point, os.path.relpath(path, self.mount.root))
+
+
+class PauseCgroups:
+    """The cgroups of one call. A copy of this process that works for others makes a scope of its own."""
+
+    def __init__(self, *, proc: str = "/proc", run: str = "/run") -> None:
+        self._proc = proc
+        self._run = run
+        self._places: list[_Hierarchy] | None = None
+        self._holder: subprocess.Popen[bytes] | None = None
+
+    def receive(self, pid: int, uid: int) -> str | None:
+        """Move a child of this process into the user's cgroup; None, or a warning that says why it could not be moved.
+
+        The child must not be reaped yet, so that the PID is its own.
+        """
+        try:
+            if self._places is None:
+                self._places = list(self._make_places())
+            for place in self._places:
+                _enter(place, pid, uid)
+            self._check(pid, uid)
+        except (_CgroupError, OSError) as error:
+            reason = str(error) if isinstance(error, _CgroupError) else f"{error.filename}: {error.strerror}"
+            where = " ".join(sorted({hierarchy.path for hierarchy in self._hierarchies("self")}))
+            return (
+                f"the pause process stays in the cgroup of whoever started it, {where}, and may end with that: {reason}"
+            )
+        return None
+
+    def forget(self, uid: int) -> None:
+        """Remove the user's cgroup where it does not vanish by itself, if nothing runs in it."""
+        if self._systemd_runs():
+            return
+        for hierarchy in self._own_hierarchies():
+            base = os.path.join(hierarchy.mount.point, BASE)
+            for path in (os.path.join(base, str(uid)), base):
+                with suppress(OSError):
+                    os.rmdir(path)
+
+    def close(self) -> None:
+        """Let go of the scope: it stays for as long as a pause process runs in it."""
+        holder, self._holder, self._places = self._holder, None, None
+        if holder is not None:
+            _end(holder)
+
+    def _systemd_runs(self) -> bool:
+        return os.path.isdir(f"{self._run}/systemd/system")
+
+    def _make_places(self) -> Iterator[_Hierarchy]:
+        """In each hierarchy that matters, the cgroup in which those of the users are to be."""
+        if self._systemd_runs():
+            name = f"rootless_ns-{os.getpid()}-{os.urandom(4).hex()}.scope"
+            self._holder = _start_scope(name)
+            for hierarchy in self._hierarchies(str(self._holder.pid)):
+                if os.path.basename(hierarchy.path) == name:
+                    yield hierarchy
+            return
+        for hierarchy in self._own_hierarchies():
+            base = os.path.join(hierarchy.mount.root, BASE)
+            place = _Hierarchy(hierarchy.mount, hierarchy.controllers, base)
+            try:
+                os.makedirs(place.directory(base), mode=0o755, exist_ok=True)
+            except OSError:
+                if hierarchy.path == hierarchy.mount.root:
+                    # There is nothing to leave.
+                    continue
+                raise
+            _enable_pids(hierarchy.mount.point)
+            _sweep(place.directory(base))
+            yield place
+
+    def _own_hierarchies(self) -> Iterator[_Hierarchy]:
+        """Those in which a cgroup of our own is of use, where nobody manages them."""
+        for hierarchy in self._hierarchies("self"):
+            if hierarchy.controllers:
+                if "pids" in hierarchy.controllers.split(","):
+                    yield hierarchy
+            elif hierarchy.path != hierarchy.mount.root or "pids" in _controllers(hierarchy.mount.point):
+                yield hierarchy
+
+    def _hierarchies(self, process: str) -> Iterator[_Hierarchy]:
+        """The mounted ones, with the process's cgroup in each."""
+        mounts = [mount for mount in read_mounts(self._proc) if mount.type in ("cgroup", "cgroup2")]
+        with open(f"{self._proc}/{process}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+            lines = [line.rstrip("\n").split(":", 2) for line in file]
+        for _number, controllers, path in lines:
+            for mount in mounts:
+                if mount.type == "cgroup2":
+                    fits = not controllers
+                else:
+                    fits = bool(controllers) and set(controllers.split(",")) <= set(mount.options.split(","))
+                # A cgroup outside the mount, or of a namespace, cannot be named through it.
+                if fits and "/.." not in path and (path + "/").startswith(mount.root.rstrip("/") + "/"):
+                    yield _Hierarchy(mount, controllers, path)
+                    break
+
+    def _check(self, pid: int, uid: int) -> None:
+        """Hold what the kernel says against what was done."""
+        found = {hierarchy.controllers: hierarchy.path for hierarchy in self._hierarchies(str(pid))}
+        for place in self._places or ():
+            if found.get(place.controllers) != os.path.join(place.path, str(uid)):
+                raise _CgroupError(f"it is in {found.get(place.controllers)}, not in {place.path}/{uid}")
+
+
+def _start_scope(name: str) -> subprocess.Popen[bytes]:
+    """A scope, and in it a process that ends when its standard input is closed."""
+    command = ["systemd-run", "--scope", "--quiet", "--collect", f"--unit={name}", f"--slice={SLICE}"]
+    command.append("--description=Pause processes of rootless namespaces")
+    # It is to last until the host goes down, and then not to hold that up.
+    for assignment in ("DefaultDependencies=no", "Delegate=yes", "TasksMax=infinity", "TimeoutStopSec=5s"):
+        command.append(f"--property={assignment}")
+    try:
+        # It is not a command that ends: AnsibleModule.run_command waits for that.
+        holder = subprocess.Popen(  # pylint: disable=ansible-bad-function
+            [*command, "--", "cat"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={"PATH": _PATH, "LC_ALL": "C"},
+            cwd="/",
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise _CgroupError(f"cannot run systemd-run: {error.strerror}") from None
+    stdin, stdout, stderr = holder.stdin, holder.stdout, holder.stderr
+    if stdin is None or stdout is None or stderr is None:
+        raise _CgroupError("internal error: a process without pipes")
+    # What comes back comes from within the scope.
+    with suppress(BrokenPipeError):
+        os.write(stdin.fileno(), b"\n")
+    ready = select.select([stdout], [], [], _SCOPE_SECONDS)[0]
+    if ready and os.read(stdout.fileno(), 1):
+        return holder
+    said = os.read(stderr.fileno(), 1000).decode("utf-8", "surrogateescape").strip() if ready else ""
+    _end(holder)
+    raise _CgroupError(f"systemd makes no scope: {said or f'no answer in {_SCOPE_SECONDS:g} s'}")
+
+
+def _end(holder: subprocess.Popen[bytes]) -> None:
+    for file in (holder.stdin, holder.stdout, holder.stderr):
+        if file is not None:
+            file.close()
+    try:
+        holder.wait(2)
+    except subprocess.TimeoutExpired:
+        holder.kill()
+        holder.wait()
+
+
+def _enter(place: _Hierarchy, pid: int, uid: int) -> None:
+    base = place.directory(place.path)
+    leaf = os.path.join(base, str(uid))
+    for attempt in range(_ATTEMPTS):
+        try:
+            with suppress(FileExistsError):
+                os.mkdir(leaf, 0o755)
+            if attempt == 0:
+                _limit(base, leaf)
+            _write(os.path.join(leaf, "cgroup.procs"), str(pid))
+            return
+        except OSError as error:
+            # Somebody swept an empty one away.
+            if error.errno not in (errno.ENOENT, errno.ENODEV) or not os.path.isdir(base):
+                raise
+    raise _CgroupError(f"{leaf} is removed over and over")
+
+
+def _limit(base: str, leaf: str) -> None:
+    """Where the controller is not to be had, the user's own limit of processes holds alone."""
+    limit = os.path.join(leaf, "pids.max")
+    if not os.path.exists(limit):
+        _enable_pids(base)
+    with suppress(OSError):
+        _write(limit, str(MAX_PROCESSES))
+
+
+def _enable_pids(directory: str) -> None:
+    """For the cgroups below one of version 2."""
+    if "pids" in _controllers(directory):
+        with suppress(OSError):
+            _write(os.path.join(directory, "cgroup.subtree_control"), "+pids")
+
+
+def _controllers(directory: str) -> list[str]:
+    """The controllers that can be enabled below a cgroup of version 2."""
+    try:
+        with open(os.path.join(directory, "cgroup.controllers"), encoding="ascii") as file:
+            return file.read().split()
+    except OSError:
+        return []
+
+
+def _sweep(base: str) -> None:
+    """Remove the cgroups in which nothing runs any more."""
+    for name in os.listdir(base):
+        if name.isdigit():
+            with suppress(OSError):
+                os.rmdir(os.path.join(base, name))
+
+
+def _write(path: str, content: str) -> None:
+    # Not to be made where it is missing, which a cgroup file system refuses anyway.
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, content.encode())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
+    finally:
+        os.close(fd)
