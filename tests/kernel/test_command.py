@@ -298,7 +298,7 @@ def test_a_process_name_forges_no_line(installed: Path, command: Command, user: 
         result = command("absent", "--user", user.name)
         process.communicate("\n")
     assert (result.returncode, result.stdout, len(result.stderr.splitlines())) == (1, "", 1)
-    assert r"x\n<0>ok\x1b[2J" in result.stderr
+    assert r"x\x0a<0>ok\x1b[2J" in result.stderr
 
 
 def test_the_journal_is_told_how_grave_a_line_is(installed: Path, user: Any) -> None:

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_command import Command, command, installed  # noqa: F401
 
 from ansible_collections.userns.rootless.plugins.plugin_utils._payload import program
 
 Run = Callable[..., dict[str, Any]]
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 # Clear a screen, forge a line, are no UTF-8, turn the direction of what follows. A process's name has 15 bytes.
 COMM = b"\x1b[2J\nok: [h]\xff"
@@ -94,7 +94,7 @@ def test_a_path_that_is_no_text(module: Run, make_user: Callable[[], Any]) -> No
 
 
 def test_a_path_that_is_no_text_in_the_command(
-    command: Command,  # noqa: F811
+    command: Command,
     make_user: Callable[[], Any],
 ) -> None:
     user = make_user()
@@ -128,7 +128,7 @@ def test_a_process_in_the_way(module: Run, ns: Run, make_user: Callable[[], Any]
         assert [process["command"] for process in entry["in_the_way"]] == [SHOWN_COMM]
 
 
-def test_a_pause_process_that_is_none(module: Run, command: Command, make_user: Callable[[], Any]) -> None:  # noqa: F811
+def test_a_pause_process_that_is_none(module: Run, command: Command, make_user: Callable[[], Any]) -> None:
     user = make_user()
     with odd_process(user, pausing=False) as pid:
         plant(user, user.pause_file, str(pid).encode())
@@ -141,7 +141,7 @@ def test_a_pause_process_that_is_none(module: Run, command: Command, make_user: 
 
 
 @pytest.mark.parametrize("content", [b"1\n2\n", b"\xff\xfe", b"\x1b[2J", b"4194304'"])
-def test_what_a_file_holds(module: Run, command: Command, user: Any, content: bytes) -> None:  # noqa: F811
+def test_what_a_file_holds(module: Run, command: Command, user: Any, content: bytes) -> None:
     plant(user, user.pause_file, content)
     result = module("rootless_ns_info", users=[user.name])
     assert_shown(result)
@@ -150,7 +150,7 @@ def test_what_a_file_holds(module: Run, command: Command, user: Any, content: by
     assert_shown(json.loads(told.stdout))
 
 
-def test_a_user_who_is_asked_for_by_an_odd_name(module: Run, command: Command, as_root: None) -> None:  # noqa: F811
+def test_a_user_who_is_asked_for_by_an_odd_name(module: Run, command: Command, as_root: None) -> None:
     for name in ("rootless_ns", "rootless_ns_info", "rootless_pause", "rootless_host_info"):
         result = module(name, users=["nobody\n\x1b[2J\udcff\\x1b"])
         assert_shown({key: value for key, value in result.items() if key != "invocation"})

@@ -49,16 +49,19 @@ sys.path.insert(0, sys.argv[1])
 tmp, path, seconds = sys.argv[2], sys.argv[3], float(sys.argv[4])
 package = "ansible_collections.userns.rootless.plugins.module_utils._rootless."
 from importlib import import_module
-accounts, errors, kernel, userside = (import_module(package + n) for n in ("accounts", "errors", "kernel", "userside"))
+accounts, errors, kernel, userside, user_paths = (
+    import_module(package + name) for name in ("accounts", "errors", "kernel", "userside", "user_paths")
+)
+paths = user_paths.UserPaths(kernel.Syscalls(), trusted=(tmp,))
 account = accounts.find_account(str(os.geteuid()))
 counts = {"mine": 0, "refused": 0, "taken": 0}
 deadline = time.monotonic() + seconds
 while time.monotonic() < deadline:
     side = userside.UserSide(
-        account, syscalls=kernel.Syscalls(), proc="/proc", run="/nonexistent", tmp=tmp, environment={}
+        account, syscalls=kernel.Syscalls(), proc="/proc", run="/nonexistent", tmp=tmp, environment={}, paths=paths
     )
     try:
-        assert side.lock(make=True)
+        assert side.lock(make=True, seconds=10.0)
     except errors.RootlessError:
         counts["refused"] += 1
     else:

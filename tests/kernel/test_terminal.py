@@ -208,7 +208,12 @@ def test_signals_and_keys_reach_the_command(installed: Path, user: Any, at_termi
 def test_the_terminal_hangs_up_when_root_goes_away(installed: Path, user: Any, at_terminal: Terminal) -> None:
     with at_terminal.start(line(installed, user, "sh", "-c", "echo $$ is up; exec sleep 1000")) as started:
         at_terminal.wait_for("is up")
-        (sleeper,) = [pid for pid in user.processes() if "sleep\0001000" in Path(f"/proc/{pid}/cmdline").read_text()]
+        for _attempt in range(200):
+            found = [pid for pid in user.processes() if comm_of(pid) == "sleep"]
+            if found:
+                break
+            time.sleep(0.02)
+        (sleeper,) = found
         kill_and_wait(started.pid)
     for _attempt in range(200):
         if not Path(f"/proc/{sleeper}/ns/mnt").exists():

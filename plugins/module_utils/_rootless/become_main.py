@@ -71,8 +71,7 @@ def main(
 
 def end_with(reason: str, command: Sequence[str]) -> NoReturn:
     """Report why the command was not run, and end. Imports nothing: the user's mounts may be in force."""
-    # What a user has named may hold anything; `text.escape` does more, but takes long to import.
-    text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in f"rootless_ns: {reason}")
+    text = _shown(f"rootless_ns: {reason}")
     if _is_module(command):
         os.write(1, f'{{"failed": true, "msg": "{_escaped(text)}"}}\n'.encode("ascii"))
     else:
@@ -84,6 +83,20 @@ def _is_module(command: Sequence[str]) -> bool:
     """Whether Ansible waits for a module's result: it runs a file of its own, or a Python that reads the module."""
     line = command[-1] if command else ""
     return "/ansible-tmp-" in line or "python" in os.path.basename(line.strip("'\" ").rpartition(" ")[2])
+
+
+def _shown(text: str) -> str:
+    """What users have named may hold anything: as `text.escape`, which takes long to import."""
+    shown = []
+    for place, char in enumerate(text):
+        code = ord(char)
+        if char.isprintable() and not (char == "\\" and text[place + 1 : place + 2] in ("x", "u", "U")):
+            shown.append(char)
+        elif code < 0x80 or 0xDC80 <= code <= 0xDCFF:
+            shown.append(f"\\x{code & 0xFF:02x}")
+        else:
+            shown.append(f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}")
+    return "".join(shown)
 
 
 def _escaped(text: str) -> str:

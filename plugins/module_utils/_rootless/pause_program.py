@@ -81,7 +81,22 @@ def _only_roots(path: str, kind: int) -> bool:
         status = os.lstat(path)
     except OSError:
         return False
-    return stat.S_IFMT(status.st_mode) == kind and status.st_uid == 0 and not status.st_mode & 0o022
+    return stat.S_IFMT(status.st_mode) == kind and status.st_uid in _roots() and not status.st_mode & 0o022
+
+
+def _roots() -> set[int]:
+    """How root's files appear: as those of ID 0, and in a user namespace that does not know root as the overflow ID's.
+
+    That one, too, only where nobody there has it: see user_namespaces(7).
+    """
+    try:
+        with open("/proc/sys/fs/overflowuid", encoding="ascii") as file:
+            overflow = int(file.read())
+        with open("/proc/self/uid_map", encoding="ascii") as file:
+            ranges = [[int(word) for word in line.split()] for line in file]
+    except OSError:
+        return {0}
+    return {0} if any(first <= overflow < first + count for first, _outside, count in ranges) else {0, overflow}
 
 
 def _is_static(path: str) -> bool | None:

@@ -181,7 +181,7 @@ def _read(proc: str) -> Mapping[int, _Mount]:
     """From proc_pid_mountinfo(5): the mounts of this mount namespace by ID."""
     mounts = {}
     try:
-        with open(f"{proc}/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        with open(f"{proc}/self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
             for line in file:
                 before, _dash, after = line.partition(" - ")
                 words = before.split(" ", 5)
