@@ -281,7 +281,7 @@ def test_what_cannot_be_left_is_reported(ns: Run, user: Any, own_cgroup: Any) ->
     assert "rnstest-of-root" in result["msg"]
     # Repaired elsewhere, where there is nothing to leave, it is no worse than before.
     user.kill_pause()
-    assert "cgroup" not in ns(user, prefix=container)["msg"]
+    assert "rnstest-of-root" not in ns(user, prefix=container)["msg"]
 
 
 def test_only_a_program_of_roots_is_executed(as_root: None, tmp_path: Path) -> None:
@@ -411,6 +411,10 @@ def test_it_cannot_be_traced_while_it_becomes_the_user(user: Any, public_python:
             attacks.append(user.run(public_python, "-c", ATTACK, str(pid), stack).split())
         assert step == b"2"
         assert len(attacks) == 5
+        if suid_dumpable == "1":
+            # The files are the user's until the process is undumpable, its memory and its namespaces are not.
+            harmless = {"fd", "oom_score_adj", "coredump_filter", "clear_refs"}
+            attacks[0] = [name for name in attacks[0] if name not in harmless]
         assert attacks == [[]] * 5
         assert status_of(pid)["Uid"].split() == [str(user.uid)] * 4
     finally:

@@ -207,8 +207,8 @@ def test_killed_at_any_call(user: Any, prepared: tuple[Scenario, int]) -> None:
         if found:
             wrong[f"{at} {answer['struck']}"] = found
     assert not wrong
-    # The number of calls differs by a few between runs.
-    assert struck >= 0.9 * len(points(calls))
+    # The number of calls differs by a few between runs, so that the last ones may not come.
+    assert struck >= 0.8 * len(points(calls))
 
 
 @every_scenario
