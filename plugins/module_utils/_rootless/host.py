@@ -20,7 +20,7 @@ from .patience import Limits, Patience, UserTime
 from .pause_cgroups import PauseCgroups
 from .pin import PinStore
 from .processes import ProcessTable
-from .runtime_dir import Candidate, may_have_state, no_runtime_directory
+from .runtime_dir import Candidate, candidates, no_runtime_directory
 from .stuck import StuckProcesses
 from .user_paths import UserPaths
 from .userside import order_for, work_for_user
@@ -133,7 +133,7 @@ class Scene:
         host = self.host
         if (
             account.is_self
-            or may_have_state(account.uid, run=host.run, tmp=host.tmp)
+            or candidates(account.uid, run=host.run, tmp=host.tmp)
             or self.table.owns_any(account.uid)
             or self.pins.is_left(account.uid)
         ):

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .errors import RootlessError
-from .user_paths import UserPaths
+from .user_paths import UserPaths, is_anothers
 
 STATE_SUBDIRECTORY = "libpod/tmp"
 
@@ -165,8 +165,11 @@ def _name_exists(path: str) -> bool:
 
 
 def may_have_state(uid: int, *, run: str = "/run", tmp: str = "/tmp") -> bool:
-    """Whether a runtime directory's name exists: safe for root, to choose which users are worth asking."""
-    return bool(candidates(uid, run=run, tmp=tmp))
+    """Whether a runtime directory of the user's exists: safe for root, to choose which users are worth asking.
+
+    In the temporary directory everybody can make one with any user's name; another user's makes nobody worth asking.
+    """
+    return any(not is_anothers(candidate.path, uid) for candidate in candidates(uid, run=run, tmp=tmp))
 
 
 def _ignored(wrong: list[str]) -> str | None:

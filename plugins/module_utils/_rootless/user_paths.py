@@ -149,6 +149,20 @@ class UserPaths:
         return f"{path} is a mount point ({kind}): state of Podman's is not looked for on other mounts; umount {path}"
 
 
+def is_anothers(path: str, uid: int, *, proc: str = "/proc") -> bool:
+    """Whether what has this name is on its directory's own file system, and another user's. Safe for root."""
+    try:
+        fd, above = os.open(path, _PATH), os.open(os.path.dirname(path), _PATH)
+    except OSError:
+        return False
+    try:
+        # A mount may be one of the user's own, which is not to be asked.
+        return _mount_id(proc, fd) == _mount_id(proc, above) and os.fstat(fd).st_uid != uid
+    finally:
+        os.close(fd)
+        os.close(above)
+
+
 def _open(name: str, dir_fd: int) -> int:
     """`O_PATH`; as a directory where it is one, so that what is mounted on demand is mounted."""
     try:

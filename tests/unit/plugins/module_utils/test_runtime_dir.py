@@ -144,3 +144,12 @@ def test_who_is_worth_asking(root: Path) -> None:
     assert not may_have_state(UID, run=str(root / "run"), tmp=str(root / "tmp"))
     (root / f"tmp/storage-run-{UID}").symlink_to("nowhere")
     assert may_have_state(UID, run=str(root / "run"), tmp=str(root / "tmp"))
+
+
+def test_a_directory_of_anothers_makes_nobody_worth_asking(root: Path) -> None:
+    """Everybody can make one for each account of the host."""
+    where = {"run": str(root / "run"), "tmp": str(root / "tmp")}
+    directory(root / f"tmp/storage-run-{UID}")
+    directory(root / f"tmp/storage-run-{UID + 1}")
+    assert may_have_state(UID, **where)
+    assert not may_have_state(UID + 1, **where)
