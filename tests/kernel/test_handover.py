@@ -96,8 +96,9 @@ def inject(on_x86_64: None, public_python: str) -> Callable[..., list[tuple[int,
     """Has a user make its process do system calls; their results, and what they wrote."""
 
     def run(user: Any, pid: int, *calls: list[Any]) -> list[tuple[int, str]]:
-        answers = json.loads(user.run(public_python, "-c", INJECT, str(pid), json.dumps(calls)))
-        return [(result, text) for result, text in answers]
+        return [
+            tuple(answer) for answer in json.loads(user.run(public_python, "-c", INJECT, str(pid), json.dumps(calls)))
+        ]
 
     return run
 
@@ -171,7 +172,7 @@ def test_nothing_of_its_standing_is_roots(ns: Run, user: Any, mighty: Any, injec
     stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     # Nice value, real-time priority, policy.
     assert (stat[16], stat[37], stat[38]) == ("0", "0", "0")
-    classes = subprocess.run(["ionice", "-p", str(pid)], capture_output=True, text=True).stdout
+    classes = subprocess.run(["ionice", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
     assert classes.startswith("none")
     status = status_of(pid)
     assert [int(status[name], 16) for name in ("CapInh", "CapAmb")] == [0, 0]
@@ -181,7 +182,7 @@ def test_nothing_of_its_standing_is_roots(ns: Run, user: Any, mighty: Any, injec
     )
     # As its owner, by which less than that is refused.
     tried = user.command("sh", "-c", f"echo -1 > /proc/{pid}/oom_score_adj")
-    assert subprocess.run(tried, capture_output=True).returncode != 0
+    assert subprocess.run(tried, capture_output=True, check=False).returncode != 0
 
 
 def test_what_it_does_is_recorded_as_the_users(ns: Run, user: Any, make_user: Any, inject: Any) -> None:

@@ -203,7 +203,7 @@ def forget_environment() -> None:
 def _excessive_limits() -> Iterator[tuple[int, tuple[int, int]]]:
     import resource
 
-    usual = [(name, soft, hard) for name, soft, hard in _USUAL_LIMITS]
+    usual: list[tuple[str, int, int]] = list(_USUAL_LIMITS)
     for name in _LIMITS_OF_INIT:
         try:
             # Asked, not changed.

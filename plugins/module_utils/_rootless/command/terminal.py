@@ -177,7 +177,7 @@ class _Relay:
             sources = [self._reports, self._master, self._woken]
             if self._settings is not None and reads_terminal and len(self._typed) < _CHUNK:
                 sources.append(self._terminal)
-            ready, writable, _ = select.select(sources, [self._master] if self._typed else [], [])
+            ready, writable, _failed = select.select(sources, [self._master] if self._typed else [], [])
             if self._woken in ready:
                 self._on_signals(os.read(self._woken, _CHUNK))
             if self._terminal in ready:
