@@ -13,7 +13,6 @@ import glob
 import os
 import re
 import select
-import signal
 import sys
 import time
 
@@ -72,23 +71,22 @@ def watch():
 
 
 def attack(pid):
-    """Stop the process and take its streams, as its owner may by pidfd_getfd(2)."""
+    """Take the process's streams, as its owner may by pidfd_getfd(2).
+
+    It is not stopped: sudo stops with it, and is continued by nobody; so a user can have any task of its own hang.
+    """
     libc = ctypes.CDLL(None)
     try:
         pidfd = os.pidfd_open(pid)
-        os.kill(pid, signal.SIGSTOP)
     except OSError:
         return
-    try:
-        files = [libc.syscall(ctypes.c_long(438), pidfd, number, 0) for number in range(3)]
-        if min(files) >= 0:
-            note(b"stopped one\n")
-            ask(files[0], files[1:])
-    finally:
-        os.kill(pid, signal.SIGCONT)
-        for fd in [pidfd, *files]:
-            if fd >= 0:
-                os.close(fd)
+    files = [libc.syscall(ctypes.c_long(438), pidfd, number, 0) for number in range(3)]
+    if min(files) >= 0:
+        note(b"took streams\n")
+        ask(files[0], files[1:])
+    for fd in [pidfd, *files]:
+        if fd >= 0:
+            os.close(fd)
 
 
 if os.path.basename(sys.argv[0]) == "asks.py" and sys.argv[1:] == ["watch"]:
