@@ -165,9 +165,11 @@ def set_login_uid(uid: int) -> None:
     """
     try:
         fd = os.open("/proc/self/loginuid", os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        # A kernel without audit.
-        return
+    except OSError as error:
+        # A kernel without audit; or a container in which nobody may write it, the user neither.
+        if error.errno in (errno.ENOENT, errno.EROFS, errno.EACCES, errno.EPERM):
+            return
+        raise
     try:
         os.write(fd, str(uid).encode())
     except OSError as error:
