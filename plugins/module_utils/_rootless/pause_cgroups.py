@@ -134,7 +134,8 @@ class PauseCgroups:
     def _hierarchies(self, process: str) -> Iterator[_Hierarchy]:
         """The mounted ones, with the process's cgroup in each."""
         mounts = [mount for mount in read_mounts(self._proc) if mount.type in ("cgroup", "cgroup2")]
-        with open(f"{self._proc}/{process}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+        with open(f"{self._proc}/{process}/cgroup", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+            # A name may hold anything but a line feed.
             lines = [line.rstrip("\n").split(":", 2) for line in file]
         for _number, controllers, path in lines:
             for mount in mounts:

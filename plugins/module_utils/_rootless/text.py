@@ -60,6 +60,13 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else _escaped(char) for char in text)
 
 
+def encodable(text: str, encoding: str) -> str:
+    """Escaped text without the letters that an encoding other than UTF-8 does not have."""
+    if _has(encoding, text):
+        return text
+    return "".join(char if _has(encoding, char) else _escaped(char) for char in text)
+
+
 def escape_lines(text: str) -> Shown:
     """A file's text: each line escaped, line feeds stay."""
     return Shown("\n".join(map(escape, text.split("\n"))))
@@ -93,6 +100,14 @@ def escaped_traceback(error: BaseException) -> str:
         f"Traceback (most recent call last):\n{''.join(traceback.format_tb(error.__traceback__))}"
         f"{type(error).__name__}: {escape(str(error))}\n"
     )
+
+
+def _has(encoding: str, text: str) -> bool:
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _escaped(char: str) -> str:

@@ -200,5 +200,5 @@ def _print_json(told: object) -> None:
 
     from ..text import escape_all
 
-    sys.stdout.write(json.dumps(escape_all(told), indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.write(json.dumps(escape_all(told), indent=2) + "\n")
     sys.stdout.flush()

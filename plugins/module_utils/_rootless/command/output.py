@@ -9,7 +9,7 @@ import os
 import sys
 from typing import TextIO
 
-from ..text import escape
+from ..text import encodable, escape
 
 # syslog(3), as sd-daemon(3) takes it before a line.
 ERROR, WARNING, INFO = 3, 4, 6
@@ -18,7 +18,7 @@ ERROR, WARNING, INFO = 3, 4, 6
 def say(text: str, priority: int = INFO) -> None:
     """One line of text as it was found: what went well to the standard output, the rest to the standard error."""
     stream = sys.stdout if priority == INFO else sys.stderr
-    stream.write(f"{prefix_of(priority)}{escape(text)}\n")
+    stream.write(f"{prefix_of(priority)}{encodable(escape(text), stream.encoding)}\n")
     stream.flush()
 
 

@@ -49,6 +49,19 @@ def test_symbolic_links_are_not_entered(tmp_path: Path, part: str) -> None:
         opened(tmp_path)
 
 
+@pytest.mark.parametrize(("uid", "mode"), [(1, 0o700), (0, 0o720), (0, 0o702)])
+def test_a_directory_that_became_somebody_elses_is_not_entered(tmp_path: Path, path: Path, uid: int, mode: int) -> None:
+    """What is below may be the user's: whoever owns or may write to the directory above can exchange it."""
+    runtime_dir, owner = path.parents[1], os.geteuid()
+    runtime_dir.chmod(mode)
+    if uid:
+        if owner:
+            pytest.skip("needs root, to give a directory away")
+        os.chown(runtime_dir, uid, uid)
+    with pytest.raises(StateDirError, match="that only this user may write to"):
+        opened(runtime_dir)
+
+
 def test_read(path: Path, state_dir: StateDir) -> None:
     assert state_dir.read("pause.pid", limit=11) is None
     (path / "pause.pid").write_bytes(b"12345")

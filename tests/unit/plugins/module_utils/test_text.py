@@ -16,6 +16,7 @@ import pytest
 
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.text import (
     Shown,
+    encodable,
     escape,
     escape_all,
     escape_lines,
@@ -55,6 +56,14 @@ def test_every_string_of_a_result_is_escaped_once() -> None:
     escaped = escape_all(result)
     assert escaped == {r"a\x0a": [r"\x1b", [r"\xff", 1, None, True, 0.5]], "b": {"c": "ready\\x1b\n"}}
     assert not isinstance(escaped["b"]["c"], Shown)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "expected"),
+    [("utf-8", "\u00ff\u4f60 \\xff"), ("latin-1", "\u00ff\\u4f60 \\xff"), ("ascii", "\\u00ff\\u4f60 \\xff")],
+)
+def test_letters_that_a_terminal_does_not_have(encoding: str, expected: str) -> None:
+    assert encodable(escape("\u00ff\u4f60 \udcff"), encoding) == expected
 
 
 def test_subclasses_are_no_way_around() -> None:

@@ -21,6 +21,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.accounts import Account
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.become_main import _escaped, _shown
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.checks.shell import shell_word
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.cleaning import (
     Cleaning,
@@ -79,6 +80,17 @@ def test_one_line_that_can_be_read_back(text: str) -> None:
     assert shown.isprintable()
     shown.encode()
     assert unescape(shown) == text
+
+
+@given(texts)
+def test_the_program_that_the_become_plugin_sends_means_the_same_format(text: str) -> None:
+    """It has functions of its own, which import nothing."""
+    shown = _shown(text)
+    assert shown.isprintable()
+    assert unescape(shown) == text
+    written = f'"{_escaped(shown)}"'
+    assert written.isascii()
+    assert json.loads(written) == shown
 
 
 @given(texts, texts)
