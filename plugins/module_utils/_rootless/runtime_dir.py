@@ -138,7 +138,7 @@ def no_runtime_directory(uid: int, *, run: str = "/run", tmp: str = "/tmp") -> R
 
 
 def _instead(wrong: list[str], fallback: str) -> str:
-    return f"{'; '.join(wrong)}: using {fallback} as Podman does; enable lingering (loginctl enable-linger)"
+    return f"{'; '.join(wrong)}: using {fallback}, as Podman 5.0 and later do; enable lingering: loginctl enable-linger"
 
 
 def _what_to_do(path: str, uid: int) -> str:
