@@ -104,7 +104,8 @@ notes:
     in a cgroup for that user with room for 16 processes, so that it outlives the session or service that ran the module.
     Elsewhere that cgroup is below C(rootless-ns) at the root of the hierarchy. Where no cgroup can be made, a warning says so.
   - Users need a runtime directory. Without C(/run/user/UID) the module falls back to C(/tmp/storage-run-UID), as Podman
-    5.0 and later do, and warns. Podman 4 has C(/tmp/podman-run-UID) there and does not find that namespace. Enable lingering for users that are not always logged in.
+    5.0 and later do, and warns. Podman 4 has C(/tmp/podman-run-UID) there and does not find that namespace. Enable lingering
+    for users that are not always logged in.
 seealso:
   - module: userns.rootless.rootless_ns_info
   - name: user_namespaces(7)
