@@ -261,7 +261,7 @@ def test_roots_session_keyring_stays_outside(
 @pytest.mark.alone
 @pytest.mark.parametrize("suid_dumpable", ["0", "1", "2"])
 def test_who_becomes_the_user_can_be_neither_read_nor_dumped(
-    as_root: None, user: Any, monkeypatch: pytest.MonkeyPatch, suid_dumpable: str, home: Path
+    as_root: None, user: Any, monkeypatch: pytest.MonkeyPatch, suid_dumpable: str
 ) -> None:
     """Stopped between its steps, and at their end, whatever the kernel makes of programs that change their IDs."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.RLIM_INFINITY))
@@ -284,7 +284,7 @@ def test_who_becomes_the_user_can_be_neither_read_nor_dumped(
             joiner.shed(entry, environment)
             joiner.become(entry)
             os.kill(os.getpid(), signal.SIGSTOP)
-            os.chdir(home)
+            os.chdir(user.runtime_dir)
             resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
             os.kill(os.getpid(), signal.SIGQUIT)
         finally:
