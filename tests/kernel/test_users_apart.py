@@ -188,6 +188,9 @@ def test_what_nobody_expected_stays_with_its_user(
         return candidates(uid, **places) if uid != devil.uid else [1 // 0]
 
     monkeypatch.setattr(cleaning, "candidates", broken)
+    cleaner = Cleaner(Syscalls(), host=Host(), options=CleaningOptions())
+    assert cleaner.clean(find_account(devil.name)).failed
+    cleaner.close()
     for some in (users[:2], users):
         paths = [plant(user, "pause.pid") for user in some[1:]]
         (first, *others), _seconds = clean(some)

@@ -41,6 +41,34 @@ def test_users_are_a_list(role: str, given: Any, users: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("answer", "podman", "changed", "state"),
+    [
+        ("user", "podman version 6.0.0", True, "present"),
+        ("user", "podman version 5.8.1", True, "absent"),
+        ("root", "podman version 6.0.0", True, "absent"),
+        ("unsupported", "", True, "absent"),
+        # It could be tried as nobody: no reason to take anything away.
+        ("unknown", "podman version 6.0.0", False, None),
+    ],
+)
+def test_the_setting_for_handles_follows_what_was_tried(
+    answer: str, podman: str, changed: bool, state: str | None
+) -> None:
+    tasks = yaml.safe_load((ROLES / "rootless_host/tasks/handles.yml").read_text())
+    (task,) = [task for task in tasks if "ansible.builtin.lineinfile" in task]
+    found = {
+        "__rootless_host_probed": {"kernel": {"nsfs_handles": answer}},
+        "__rootless_host_podman_version": {"stdout": podman},
+    }
+    assert evaluate(f"{{{{ {task['when']} }}}}", "rootless_host", **found) is changed
+    if changed:
+        # They are templates of each other.
+        variables = {name: trust_as_template(text) for name, text in task["vars"].items()}
+        told = evaluate(task["ansible.builtin.lineinfile"]["state"], "rootless_host", **found, **variables)
+        assert told == state
+
+
+@pytest.mark.parametrize(
     ("given", "arguments"),
     [
         ({}, "--all"),

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 
 from ..namespaces import NO_PAUSE_VARIABLE
-from ..nsfs_support import USER
+from ..nsfs_support import UNKNOWN, USER
 from ..subid import FILES
 from .catalogue import HostFinding
 from .shell import shell_word
@@ -44,8 +44,11 @@ def _mentions_libsubid(program: str) -> bool:
 
 
 def check_handles(nsfs_handles: str, *, environment: Mapping[str, str], etc: str) -> Iterator[HostFinding]:
-    """Whether users can open handles, against what this environment and that of logins asks for."""
-    if nsfs_handles == USER:
+    """Whether users can open handles, against what this environment and that of logins asks for.
+
+    Nothing is found where it could not be tried: the remedy would take away what may well work.
+    """
+    if nsfs_handles in (USER, UNKNOWN):
         return
     for origin, value in _asked(environment, etc):
         if value != "0":
