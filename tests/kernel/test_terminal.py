@@ -281,5 +281,25 @@ def test_nobody_to_bring_it_to_the_front_means_it_ends(
     raise AssertionError(f"started: {(home / 'started').exists()}, still running: {running}")
 
 
+def test_a_command_that_stops_itself_does_not_stop_roots_script(
+    installed: Path, user: Any, at_terminal: Terminal
+) -> None:
+    """SIGSTOP would also stop a group that no shell watches, such as a script that is its session's leader."""
+    command = " ".join(line(installed, user, "sh", "-c", "'kill -STOP $$; echo went on'"))
+    with at_terminal.start(["sh", "-c", f"{command}; echo next user"]) as started:
+        assert "went on\nnext user\n" in at_terminal.rest(started)
+
+
+def test_without_a_terminal_to_give_it_says_so(installed: Path, user: Any, at_terminal: Terminal) -> None:
+    # As where all have been used up.
+    hide = ["unshare", "--mount", "sh", "-c", 'mount --bind /dev/null /dev/ptmx && exec "$@"', "sh"]
+    with at_terminal.start([*hide, *line(installed, user, "echo", "ran")]) as started:
+        seen = at_terminal.rest(started)
+    assert started.returncode == 125
+    assert "no terminal for the command" in seen
+    assert "Traceback" not in seen
+    assert "ran\n" not in seen
+
+
 def comm_of(pid: int) -> str:
     return processes.comm("/proc", pid)

@@ -60,6 +60,8 @@ class PauseCgroups:
         self._run = run
         self._places: list[_Hierarchy] | None = None
         self._holder: subprocess.Popen[bytes] | None = None
+        # Why there is no place: found once, or each user would wait for systemd.
+        self._refusal = ""
 
     def receive(self, pid: int, uid: int) -> str | None:
         """Move a child of this process into the user's cgroup; None, or a warning that says why it could not be moved.
@@ -67,8 +69,14 @@ class PauseCgroups:
         The child must not be reaped yet, so that the PID is its own.
         """
         try:
+            if self._refusal:
+                raise _CgroupError(self._refusal)
             if self._places is None:
-                self._places = list(self._make_places())
+                try:
+                    self._places = list(self._make_places())
+                except _CgroupError as error:
+                    self._refusal = str(error)
+                    raise
             for place in self._places:
                 _enter(place, pid, uid)
             self._check(pid, uid)
@@ -92,7 +100,7 @@ class PauseCgroups:
 
     def close(self) -> None:
         """Let go of the scope: it stays for as long as a pause process runs in it."""
-        holder, self._holder, self._places = self._holder, None, None
+        holder, self._holder, self._places, self._refusal = self._holder, None, None, ""
         if holder is not None:
             _end(holder)
 

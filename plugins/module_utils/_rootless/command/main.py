@@ -91,11 +91,16 @@ def _tell_version() -> int:
 
 def _exec(arguments: Namespace, command: Sequence[str]) -> int:
     if os.geteuid() == 0:
-        from .terminal import run_in_own_terminal, terminal_of_caller
+        from .terminal import TerminalError, run_in_own_terminal, terminal_of_caller
 
-        terminal = terminal_of_caller()
-        if terminal is not None:
-            return run_in_own_terminal(terminal, lambda: _join(arguments, command))
+        try:
+            terminal = terminal_of_caller()
+            if terminal is not None:
+                return run_in_own_terminal(terminal, lambda: _join(arguments, command))
+        except (OSError, TerminalError) as error:
+            # The code of an uncaught exception would be taken for the command's.
+            say(f"{NAME}: no terminal for the command: {error}; see sysctl kernel.pty.max, or use pipes", ERROR)
+            return EXEC_FAILURE
     return _join(arguments, command)
 
 

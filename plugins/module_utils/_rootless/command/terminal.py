@@ -25,6 +25,9 @@ import tty
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
+# tcgetattr(3) and tcsetattr(3) raise no `OSError`.
+TerminalError = termios.error
+
 _CHUNK = 32 * 1024
 _LAST_OUTPUT_SECONDS = 0.05
 # What is sent to the relay, and meant for the command.
@@ -37,7 +40,10 @@ _SEND, _TO_FRONT, _GO_ON = b"k", b"f", b"g"
 
 
 def terminal_of_caller() -> int | None:
-    """A descriptor of the terminal that a command started from here could reach; None where there is none."""
+    """A descriptor of the terminal that a command started from here could reach; None where there is none.
+
+    Raises `OSError` where there is one that cannot be opened here: in the namespace the command might.
+    """
     try:
         return os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
@@ -45,6 +51,12 @@ def terminal_of_caller() -> int | None:
     for stream in (0, 1, 2):
         if _is_terminal(stream):
             return os.dup(stream)
+    with open("/proc/self/stat", "rb") as file:
+        # tty_nr of proc_pid_stat(5), the seventh field; the first one here is the third.
+        if int(file.read().rpartition(b")")[2].split()[4]):
+            raise OSError(
+                errno.ENXIO, "this process has a terminal, and /dev/tty cannot be opened: run it by setsid(1)"
+            )
     return None
 
 
@@ -245,13 +257,11 @@ class _Relay:
         False where it cannot be stopped: the kernel does not stop a group that no shell watches.
         """
         self._continued = False
-        number = number if number in _STOPS else signal.SIGSTOP
-        handler = signal.getsignal(number) if number != signal.SIGSTOP else None
-        if handler is not None:
-            signal.signal(number, signal.SIG_DFL)
+        # Never SIGSTOP, which the command's owner can choose: it also stops a group that nobody will continue.
+        number = number if number in _STOPS else signal.SIGTSTP
+        handler = signal.signal(number, signal.SIG_DFL)
         os.killpg(os.getpgrp(), number)
-        if handler is not None:
-            signal.signal(number, handler)
+        signal.signal(number, handler)
         return self._continued
 
     def _on_continue(self, *_: object) -> None:
