@@ -22,6 +22,8 @@ from pathlib import Path
 # In passwd(5), before the run that made the user: by this the next run knows what a crashed one has left.
 COMMENT = "userns.rootless test"
 PINS = Path("/run/rootless-ns")
+# Where systemd does not run.
+CGROUPS = (Path("/sys/fs/cgroup/pids/rootless-ns"), Path("/sys/fs/cgroup/rootless-ns"))
 # Records of processes that could not be ended.
 STUCK = Path("/run/rootless-ns-stuck")
 
@@ -169,6 +171,9 @@ def remove(user: User) -> None:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
+    for hierarchy in CGROUPS:
+        with contextlib.suppress(OSError):
+            (hierarchy / str(user.uid)).rmdir()
     for name in ("user", "mnt"):
         detach(user.pin / name)
     shutil.rmtree(user.pin, ignore_errors=True)

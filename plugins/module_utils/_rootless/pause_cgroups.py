@@ -42,11 +42,15 @@ class _CgroupError(RootlessError):
 
 @dataclass(frozen=True)
 class _Hierarchy:
-    """A mounted hierarchy; `path` is this process's cgroup in it, `controllers` as in proc_pid_cgroup(5)."""
+    """A mounted hierarchy; `path` is a cgroup in it, `controllers` as in proc_pid_cgroup(5).
+
+    `optional`: this process is in no cgroup there that is to be left.
+    """
 
     mount: Mount
     controllers: str
     path: str
+    optional: bool = False
 
     def directory(self, path: str) -> str:
         return os.path.join(self.mount.point, os.path.relpath(path, self.mount.root))
@@ -59,9 +63,8 @@ class PauseCgroups:
         self._proc = proc
         self._run = run
         self._places: list[_Hierarchy] | None = None
+        self._failure: _CgroupError | OSError | None = None
         self._holder: subprocess.Popen[bytes] | None = None
-        # Why there is no place: found once, or each user would wait for systemd.
-        self._refusal = ""
 
     def receive(self, pid: int, uid: int) -> str | None:
         """Move a child of this process into the user's cgroup; None, or a warning that says why it could not be moved.
@@ -69,23 +72,26 @@ class PauseCgroups:
         The child must not be reaped yet, so that the PID is its own.
         """
         try:
-            if self._refusal:
-                raise _CgroupError(self._refusal)
+            if self._failure is not None:
+                raise self._failure
             if self._places is None:
                 try:
                     self._places = list(self._make_places())
-                except _CgroupError as error:
-                    self._refusal = str(error)
+                except (_CgroupError, OSError) as error:
+                    # The next user's would fail the same way, and as late.
+                    self._failure = error
                     raise
-            for place in self._places:
-                _enter(place, pid, uid)
+            for place in list(self._places):
+                try:
+                    _enter(place, pid, uid)
+                except OSError:
+                    if not place.optional:
+                        raise
+                    self._places.remove(place)
             self._check(pid, uid)
         except (_CgroupError, OSError) as error:
             reason = str(error) if isinstance(error, _CgroupError) else f"{error.filename}: {error.strerror}"
-            where = " ".join(sorted({hierarchy.path for hierarchy in self._hierarchies("self")}))
-            return (
-                f"the pause process stays in the cgroup of whoever started it, {where}, and may end with that: {reason}"
-            )
+            return f"the pause process stays in {self._own_path()}, and may end with what else is there: {reason}"
         return None
 
     def forget(self, uid: int) -> None:
@@ -99,10 +105,14 @@ class PauseCgroups:
                     os.rmdir(path)
 
     def close(self) -> None:
-        """Let go of the scope: it stays for as long as a pause process runs in it."""
-        holder, self._holder, self._places, self._refusal = self._holder, None, None, ""
+        """Let go of the scope: it stays for as long as a pause process runs in it. Elsewhere, remove empty cgroups."""
+        holder, places = self._holder, self._places
+        self._holder, self._places, self._failure = None, None, None
         if holder is not None:
             _end(holder)
+        elif places:
+            for place in places:
+                _sweep(place.directory(place.path))
 
     def _systemd_runs(self) -> bool:
         return os.path.isdir(f"{self._run}/systemd/system")
@@ -112,23 +122,31 @@ class PauseCgroups:
         if self._systemd_runs():
             name = f"rootless_ns-{os.getpid()}-{os.urandom(4).hex()}.scope"
             self._holder = _start_scope(name)
-            for hierarchy in self._hierarchies(str(self._holder.pid)):
-                if os.path.basename(hierarchy.path) == name:
-                    yield hierarchy
+            found = [one for one in self._hierarchies(str(self._holder.pid)) if os.path.basename(one.path) == name]
+            if not found:
+                raise _CgroupError(f"the scope {name} is in none of the mounted hierarchies")
+            yield from found
             return
         for hierarchy in self._own_hierarchies():
             base = os.path.join(hierarchy.mount.root, BASE)
-            place = _Hierarchy(hierarchy.mount, hierarchy.controllers, base)
+            optional = hierarchy.path == hierarchy.mount.root
+            place = _Hierarchy(hierarchy.mount, hierarchy.controllers, base, optional)
             try:
                 os.makedirs(place.directory(base), mode=0o755, exist_ok=True)
             except OSError:
-                if hierarchy.path == hierarchy.mount.root:
-                    # There is nothing to leave.
+                if optional:
                     continue
                 raise
             _enable_pids(hierarchy.mount.point)
-            _sweep(place.directory(base))
             yield place
+
+    def _own_path(self) -> str:
+        """This process's cgroup: that of systemd, or the one that limits processes."""
+        paths = {found.controllers: found.path for found in self._hierarchies("self")}
+        for controllers in ("", "name=systemd", "pids"):
+            if paths.get(controllers, "/") != "/":
+                return f"the cgroup {paths[controllers]}"
+        return "the cgroup of its starter"
 
     def _own_hierarchies(self) -> Iterator[_Hierarchy]:
         """Those in which a cgroup of our own is of use, where nobody manages them."""
@@ -143,7 +161,6 @@ class PauseCgroups:
         """The mounted ones, with the process's cgroup in each."""
         mounts = [mount for mount in read_mounts(self._proc) if mount.type in ("cgroup", "cgroup2")]
         with open(f"{self._proc}/{process}/cgroup", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-            # A name may hold anything but a line feed.
             lines = [line.rstrip("\n").split(":", 2) for line in file]
         for _number, controllers, path in lines:
             for mount in mounts:
@@ -254,10 +271,11 @@ def _controllers(directory: str) -> list[str]:
 
 def _sweep(base: str) -> None:
     """Remove the cgroups in which nothing runs any more."""
-    for name in os.listdir(base):
-        if name.isdigit():
-            with suppress(OSError):
-                os.rmdir(os.path.join(base, name))
+    with suppress(OSError):
+        for name in os.listdir(base):
+            if name.isdigit():
+                with suppress(OSError):
+                    os.rmdir(os.path.join(base, name))
 
 
 def _write(path: str, content: str) -> None:
