@@ -9,11 +9,13 @@ that becomes it.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import platform
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -26,6 +28,7 @@ import pytest
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.accounts import find_account
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.as_user import become
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.kernel import Syscalls
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.pause_cgroups import PauseCgroups
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.pause_program import (
     _is_static,
     open_pause_program,
@@ -55,8 +58,9 @@ for name, limit in (
     try:
         resource.setrlimit(getattr(resource, "RLIMIT_" + name), limit)
     except ValueError:
-        # More files than the kernel has for a process.
-        pass
+        # Without CAP_SYS_RESOURCE, or more files than the kernel has for a process: as much as may be.
+        number = getattr(resource, "RLIMIT_" + name)
+        resource.setrlimit(number, (resource.getrlimit(number)[1],) * 2)
 os.nice(-7)
 call(251, 1, 0, 1 << 13 | 3)
 # CAP_SYS_BOOT and CAP_NET_RAW, inheritable.
@@ -280,9 +284,25 @@ def test_what_cannot_be_left_is_reported(ns: Run, user: Any, own_cgroup: Any) ->
     assert result["action"] == "created"
     assert "Read-only file system" in result["msg"]
     assert "rnstest-of-root" in result["msg"]
-    # Repaired elsewhere, where there is nothing to leave, it is no worse than before.
+    # Where there is no cgroup to leave, nothing is missing. (No pin has kept the first namespace.)
     user.kill_pause()
-    assert "rnstest-of-root" not in ns(user, prefix=container)["msg"]
+    again = ns(user, prefix=container)
+    assert again["action"] == "created"
+    assert "cgroup" not in again["msg"]
+
+
+def test_a_systemd_that_makes_no_scope_is_reported(as_root: None, tmp_path: Path) -> None:
+    """It is asked once, however many users there are."""
+    if shutil.which("systemd-run") is None or os.path.isdir("/run/systemd/system"):
+        pytest.skip("needs systemd-run and no systemd")
+    (tmp_path / "systemd/system").mkdir(parents=True)
+    cgroups = PauseCgroups(run=str(tmp_path))
+    before = cgroups_of("self")
+    warnings = [cgroups.receive(os.getpid(), uid) for uid in (4_100_000_001, 4_100_000_002)]
+    cgroups.close()
+    assert cgroups_of("self") == before
+    assert warnings[0] == warnings[1]
+    assert "systemd makes no scope: " in str(warnings[0])
 
 
 def test_only_a_program_of_roots_is_executed(as_root: None, tmp_path: Path) -> None:
@@ -329,6 +349,15 @@ def test_one_that_needs_nothing_of_the_namespace_is_preferred(as_root: None, tmp
     program = open_pause_program(str(tmp_path))
     os.close(program.directory)
     assert (program.name, program.arguments[0]) == ("sleep", "sleep")
+
+
+def make_inheritable(capabilities: int) -> None:
+    """Of this process; the other sets stay as they are."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header, sets = struct.pack("Ii", 0x20080522, 0), (ctypes.c_uint32 * 6)()
+    assert libc.capget(header, sets) == 0
+    sets[2] |= capabilities
+    assert libc.capset(header, sets) == 0
 
 
 class SlowSyscalls(Syscalls):
@@ -399,6 +428,8 @@ def test_it_cannot_be_traced_while_it_becomes_the_user(user: Any, public_python:
         pid = os.fork()
         if pid == 0:
             try:
+                signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+                make_inheritable(1 << 13 | 1 << 22)
                 become(account, [account.gid], SlowSyscalls(writer))
                 os.write(writer, b"2")
                 time.sleep(100)
@@ -417,7 +448,9 @@ def test_it_cannot_be_traced_while_it_becomes_the_user(user: Any, public_python:
             harmless = {"fd", "oom_score_adj", "coredump_filter", "clear_refs"}
             attacks[0] = [name for name in attacks[0] if name not in harmless]
         assert attacks == [[]] * 5
-        assert status_of(pid)["Uid"].split() == [str(user.uid)] * 4
+        status = status_of(pid)
+        assert status["Uid"].split() == [str(user.uid)] * 4
+        assert [int(status[name], 16) for name in ("SigBlk", "CapInh", "CapPrm", "CapAmb")] == [0] * 4
     finally:
         sysctl.write_text(before)
         os.close(steps)
