@@ -159,6 +159,18 @@ def ns(module: Module) -> Module:
     return run
 
 
+@pytest.fixture
+def home(user: Any, tmp_path: Path) -> Path:
+    """A directory of the user's, seen in its namespace."""
+    path = tmp_path / "home"
+    path.mkdir()
+    for directory in (path, *path.parents):
+        if str(directory).startswith("/tmp/"):
+            directory.chmod(directory.stat().st_mode | 0o055)
+    os.chown(path, user.uid, user.gid)
+    return path
+
+
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory, public_python: str) -> Path:
     """The command, installed as a role would do, where every user can run it."""

@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from own_terminal import terminal
 from plants import PLANTS, of_root, symlink
 
 from ansible_collections.userns.rootless.plugins.plugin_utils._payload import program
@@ -104,6 +106,22 @@ def test_where_there_is_none_it_is_set_up_if_wanted(become: Become, ns: Run, use
     assert [entry["userns"], entry["mntns"]] == there
     assert entry["pinned"] is True
     assert inodes(become(user, *NAMESPACES, create=True, caller=caller)) == there
+
+
+@pytest.mark.parametrize("leads", ["nothing", "its group"])
+def test_the_command_does_not_reach_roots_terminal(ns: Run, user: Any, public_python: str, leads: str) -> None:
+    """Whatever the connection has started it as: setsid(2) refuses who leads a group."""
+    ns(user)
+    source = program(user.name, sudo=[], create=False)
+    how = ", preexec_fn=os.setpgrp" if leads == "its group" else ""
+    start = (
+        "import os, subprocess, sys, time; from subprocess import DEVNULL, PIPE, STDOUT; "
+        f"result = subprocess.run(sys.argv[1:], stdin=DEVNULL, stdout=PIPE, stderr=STDOUT{how}); "
+        "os.write(1, result.stdout + b'end'); time.sleep(100)"
+    )
+    attack = ("sh", "-c", "(: < /dev/tty) 2> /dev/null && echo reached || echo refused")
+    with terminal() as at, at.start([sys.executable, "-c", start, public_python, "-I", "-S", "-c", source, *attack]):
+        assert at.wait_for("end").replace("\n", "") == "refusedend"
 
 
 def test_nobody_becomes_another(become: Become, ns: Run, make_user: Any) -> None:

@@ -26,31 +26,6 @@ CHECKOUT = Path(__file__).parents[2]
 SECRET = "hunter2-vault-token"
 PASSWORD = "Adm1n-Sudo-Passw0rd"
 
-# In the place of the shell: looks for a key in all arguments, asks for the password, and notes what it reads.
-ASKING_SHELL = """#!{python} -IS
-import glob, os, re, select, sys
-keys = set()
-for path in glob.glob("/proc/[0-9]*/cmdline"):
-    try:
-        with open(path, "rb") as file:
-            keys.update(re.findall(rb"BECOME-SUCCESS-([a-z]{{32}})|key=([a-z0-9]{{32}})", file.read()))
-    except OSError:
-        pass
-found = [part for key in keys for part in key if part] or [b"0" * 32]
-for stream in (2, 1):
-    os.write(stream, b"\\nROOTLESS-NS-PROMPT-" + b"0" * 32 + b" ")
-    for key in [*found, b"0" * 32]:
-        os.write(stream, b"\\n[sudo via ansible, key=" + key + b"] password:")
-with open("{notes}", "ab") as notes:
-    notes.write(b"asked\\n")
-    while select.select([0], [], [], 1)[0]:
-        byte = os.read(0, 1)
-        notes.write(byte)
-        if byte in (b"", b"\\n"):
-            break
-os.execv("/usr/bin/bash", ["sh", *sys.argv[1:]])
-"""
-
 # In the place of a module of Python's, whichever it is.
 EVIL_MODULE = """
 import posix
@@ -71,18 +46,6 @@ print("key", key, read, content.value)
 
 
 @pytest.fixture
-def home(user: Any, tmp_path: Path) -> Path:
-    """A directory of the user's, seen in its namespace."""
-    path = tmp_path / "home"
-    path.mkdir()
-    for directory in (path, *path.parents):
-        if str(directory).startswith("/tmp/"):
-            directory.chmod(directory.stat().st_mode | 0o055)
-    os.chown(path, user.uid, user.gid)
-    return path
-
-
-@pytest.fixture
 def mount(ns: Run, user: Any) -> Callable[[Path, str | Path], None]:
     """Mounts something of the user's over a path in the user's namespace, as the owner of that may."""
     ns(user)
@@ -96,8 +59,10 @@ def mount(ns: Run, user: Any) -> Callable[[Path, str | Path], None]:
 
 
 def shell_of_users(home: Path, python: str) -> Path:
+    """In the place of the shell: asks for the password in all ways, and notes what it reads."""
+    source = (CHECKOUT / "molecule/inside/files/asks.py").read_text()
     path = home / "sh"
-    path.write_text(ASKING_SHELL.format(python=python, notes=home / "notes"))
+    path.write_text(source.replace("/home/rnsred/notes", str(home / "notes")).replace("/usr/bin/python3", python, 1))
     path.chmod(0o755)
     return path
 

@@ -88,18 +88,6 @@ def at_terminal() -> Iterator[Terminal]:
         yield made
 
 
-@pytest.fixture
-def home(user: Any, tmp_path: Path) -> Path:
-    """A directory of the user's."""
-    path = tmp_path / "home"
-    path.mkdir()
-    for directory in (path, *path.parents):
-        if str(directory).startswith("/tmp/"):
-            directory.chmod(directory.stat().st_mode | 0o055)
-    os.chown(path, user.uid, user.gid)
-    return path
-
-
 def line(installed: Path, user: Any, *command: str) -> list[str]:
     return [str(installed), "exec", "--user", user.name, "--", *command]
 
@@ -299,6 +287,20 @@ def test_without_a_terminal_to_give_it_says_so(installed: Path, user: Any, at_te
     assert "no terminal for the command" in seen
     assert "Traceback" not in seen
     assert "ran\n" not in seen
+
+
+def test_where_the_terminal_cannot_be_opened_here_it_is_not_handed_over(
+    installed: Path, user: Any, at_terminal: Terminal
+) -> None:
+    """As in a chroot without the node: the command would find one in the namespace."""
+    bare = 'mount -t tmpfs none /dev && mknod -m 666 /dev/null c 1 3 && mknod -m 666 /dev/urandom c 1 9 && exec "$@"'
+    command = ["unshare", "--mount", "sh", "-c", bare, "sh", *line(installed, user, "sh", "-c", "echo ran > /dev/tty")]
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with at_terminal.start(command, **streams) as started:
+        assert started.stdout is not None
+        told = started.stdout.read().decode()
+        assert at_terminal.rest(started) == ""
+    assert (started.returncode, "/dev/tty cannot be opened" in told) == (125, True), told
 
 
 def comm_of(pid: int) -> str:

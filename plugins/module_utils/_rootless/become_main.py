@@ -48,12 +48,7 @@ def main(
         end_with(reason, command)
 
     if os.geteuid() == 0:
-        try:
-            # The user's programs must not reach the terminal of who runs Ansible.
-            os.setsid()
-        except PermissionError:
-            # It leads its session already: a connection has made that for this command alone.
-            pass
+        _leave_terminal()
     try:
         join_and_run(
             user,
@@ -83,6 +78,27 @@ def _is_module(command: Sequence[str]) -> bool:
     """Whether Ansible waits for a module's result: it runs a file of its own, or a Python that reads the module."""
     line = command[-1] if command else ""
     return "/ansible-tmp-" in line or "python" in os.path.basename(line.strip("'\" ").rpartition(" ")[2])
+
+
+def _leave_terminal() -> None:
+    """Have no controlling terminal any more: the user's programs must not reach that of whoever runs Ansible."""
+    try:
+        os.setsid()
+        return
+    except PermissionError:
+        if os.getsid(0) == os.getpid():
+            # A connection has made this session for this command alone, and its terminal, too.
+            return
+    # A process that leads no session, only a process group, gives its terminal up by itself: ioctl_tty(2).
+    import termios
+
+    try:
+        fd = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY)
+    except OSError:
+        # It has none.
+        return
+    ioctl(fd, termios.TIOCNOTTY)
+    os.close(fd)
 
 
 def _shown(text: str) -> str:

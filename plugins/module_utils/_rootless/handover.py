@@ -4,10 +4,10 @@
 """What a process of root's gives up before it becomes a user, and how it becomes one.
 
 What a process inherits beside its IDs would be the user's from then on: the session keyring, limits, a nice value, the
-login UID of the audit log. `switch_user` does all of it. What root has more than others is found by `find_excess`, once
-for many children: most have nothing to give up but the keyring, and each page that a child touches is copied.
+login UID of the audit log. `switch_user` gives all of it up. `find_excess` finds what root has and others have not, once
+for many children: most have nothing to give up but the keyring.
 
-The module imports nothing of the library and little of Python, so that a program that is sent to a host can carry it.
+It imports little: most of its work is done in children, and each page that a child touches is copied.
 """
 
 from __future__ import annotations
@@ -178,28 +178,6 @@ def set_login_uid(uid: int) -> None:
             raise OSError(error.errno, f"the login UID cannot be set: {error.strerror}") from None
     finally:
         os.close(fd)
-
-
-def forget_environment() -> None:
-    """Remove the variables, and overwrite them where the kernel put them at the start of the program (0.35 ms).
-
-    For a program that goes on in a user's namespace. Copies that Python has made elsewhere may remain in memory.
-    """
-    os.environ.clear()
-    try:
-        with open("/proc/self/stat", "rb") as file:
-            # Behind the name, which may contain anything, comes the third field; these are 50 and 51.
-            start, end = (int(field) for field in file.read().rpartition(b")")[2].split()[47:49])
-        memory = os.open("/proc/self/mem", os.O_WRONLY | os.O_CLOEXEC)
-    except (OSError, ValueError):
-        return
-    try:
-        os.pwrite(memory, bytes(max(0, end - start)), start)
-    except (OSError, OverflowError):
-        # A filter, or a kernel that lets nobody write there (proc_mem.force_override).
-        pass
-    finally:
-        os.close(memory)
 
 
 def _excessive_limits() -> Iterator[tuple[int, tuple[int, int]]]:

@@ -354,9 +354,10 @@ def _setns_of_libc() -> Callable[[int, int], None]:
 def _new_keyring() -> None:
     """A session keyring of its own, empty: keyctl(2), `KEYCTL_JOIN_SESSION_KEYRING`. Raises `JoinError`.
 
-    Where the kernel has no keys, or a filter forbids the call, there is none to hand over: the filter goes along.
+    Where the kernel has no keys, or a filter forbids the call, the user's programs cannot read root's either.
     """
-    number = _KEYCTL.get(os.uname().machine)
+    # A Python of 32 bits has other numbers than the kernel that it runs on.
+    number = _KEYCTL.get(os.uname().machine) if sys.maxsize > 1 << 32 else None
     if number is None:
         from .joiner_detours import keyctl_number
 

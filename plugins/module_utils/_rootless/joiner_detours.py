@@ -9,6 +9,7 @@ Sent with `joiner` by the become plugin, but compiled only when it is needed.
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from .joiner import HANDLE, JoinError, become, open_namespace
@@ -61,15 +62,21 @@ _KEYCTL_ELSEWHERE = {
 
 
 def keyctl_number() -> int:
-    """The number of keyctl(2) on this machine. Raises `JoinError` where it is not known."""
-    number = _KEYCTL_ELSEWHERE.get(os.uname().machine)
+    """The number of keyctl(2) for this process. Raises `JoinError` where it is not known."""
+    machine = os.uname().machine
+    if sys.maxsize < 1 << 32:
+        # As kernel._machine: what a process of 32 bits is, on whichever kernel.
+        machine = (
+            "armv7l" if machine.startswith(("arm", "aarch64")) else "i686" if machine[-2:] in ("64", "86") else machine
+        )
+    number = _KEYCTL_ELSEWHERE.get(machine)
     if number is None:
-        raise JoinError(f"the number of keyctl(2) is not known on {os.uname().machine}: root's keyring would be kept")
+        raise JoinError(f"the number of keyctl(2) is not known on {machine}: root's session keyring would be kept")
     return number
 
 
 def why_no_keyring(number: int) -> str | None:
-    """Join a session keyring once more, in a way that tells the error; None where there is no keyring to leave."""
+    """Join a session keyring once more, and return the error; None where there is no keyring to leave."""
     import ctypes
     import errno
 

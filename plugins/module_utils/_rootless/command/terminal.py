@@ -123,7 +123,6 @@ class _Monitor:
             for stream in (0, 1, 2):
                 if _is_terminal(stream):
                     os.dup2(self._slave, stream)
-            os.closerange(3, 1 << 16)
             run()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, inherited)
         with contextlib.suppress(OSError):
