@@ -4,8 +4,8 @@
 """What a process of root's gives up before it becomes a user, and how it becomes one.
 
 What a process inherits beside its IDs would be the user's from then on: the session keyring, limits, a nice value, the
-login UID of the audit log. `switch_user` gives all of it up. `find_excess` finds what root has and others have not, once
-for many children: most have nothing to give up but the keyring.
+login UID of the audit log. `switch_user` gives all of it up. `find_excess` finds what root has and others have not. It
+is called once for many children, since most have nothing to give up but the keyring.
 
 It imports little: most of its work is done in children, and each page that a child touches is copied.
 """
