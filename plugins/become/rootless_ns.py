@@ -214,8 +214,8 @@ class BecomeModule(BecomeBase):  # type: ignore[misc]
         python = self.get_option("python")
         if re.match(r"auto(_|$)", python):
             python = "python3"
-        # The program itself tells that becoming has worked. The shell is inside the namespace, where the user decides
-        # what it is.
+        # The program itself reports that becoming has worked. The shell cannot: it is in the namespace, where the user
+        # decides what it is.
         command = shlex.quote(cmd)
         if getattr(shell, "executable", None):
             command = f"{shell.executable} -c {command}"
@@ -223,7 +223,7 @@ class BecomeModule(BecomeBase):  # type: ignore[misc]
         return f"{python} -I -S -c {shlex.quote(source)} {command}"
 
     def check_success(self, b_output: bytes) -> bool:
-        """Whether the output holds the line that tells so; from then on nothing is taken for a prompt any more."""
+        """Whether the output holds the line of success. From then on nothing is taken for a prompt any more."""
         found = bool(super().check_success(b_output))
         self._has_become = self._has_become or found
         return found

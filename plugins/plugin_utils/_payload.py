@@ -36,7 +36,7 @@ _BOOTSTRAP = (
 def program(user: str, *, sudo: Sequence[str], create: bool, success: str = "", asks: bool = False) -> str:
     """The argument of `python3 -c` that runs its own arguments in the user's namespace.
 
-    `success` is the line that it writes right before it enters; `asks` tells that sudo may ask for a password.
+    `success` is the line that it writes right before it enters; `asks`: sudo may ask for a password.
     """
     arguments = f"success={success!r},asks={asks},library=L,sudo={list(sudo)!r}"
     main = f"main({user!r},{arguments},sources=(S,R.encode())if'S'in globals()else())"

@@ -4,8 +4,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a hostile user tries, to be given the password of who runs Ansible; notes what it reads.
 
-As `sh`: stands in the place of the shell in the user's namespace. As `watch`: attacks every new process of the user's
-from outside, as soon as it is there, through its open files.
+Mounted over the shell of the user's namespace, it asks for the password in all ways. As `watch` it does the same from
+outside, through the open files of every new process of the user's.
 """
 
 import ctypes

@@ -28,8 +28,8 @@ def main(
 ) -> NoReturn:
     """Run the command in `sys.argv` in the user's namespace.
 
-    `success` is the line by which Ansible knows that becoming has worked; `asks` tells that it may answer a prompt of
-    sudo's until then. `library` holds the library's sources, packed; it is empty if no namespace is to be set up.
+    `success` is the line by which Ansible knows that becoming has worked. `asks`: until then Ansible answers a prompt of
+    sudo's with the password. `library` holds the library's sources, packed; it is empty if no namespace is to be set up.
     `sources` are this program and its detours, for sudo to run as the user; empty where sudo runs them already.
     """
     command = sys.argv[1:]
@@ -134,7 +134,7 @@ def _wait_until_read(fd: int) -> None:
     import termios
     import time
 
-    # Of a pipe either end tells what is in it; a socket and a terminal tell what they have not passed on.
+    # A pipe reports at either end how much is in it; a socket or a terminal reports what it has not delivered yet.
     is_pipe = os.fstat(fd).st_mode & 0o170000 == 0o010000
     deadline = time.monotonic() + _PATIENCE
     while True:

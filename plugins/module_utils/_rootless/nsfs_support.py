@@ -21,7 +21,7 @@ Candidate = TypeVar("Candidate")
 
 
 def first_answer(candidates: Iterable[Candidate], probe: Callable[[Candidate], bool]) -> bool | None:
-    """What `probe` answers for the first candidate as whom it can be tried; None when there is no such candidate."""
+    """The first answer that `probe` gives, candidate after candidate; None when it can be tried as none of them."""
     for candidate in candidates:
         try:
             return probe(candidate)

@@ -38,7 +38,7 @@ DIED = "the process that worked on this user died before it could report; run ag
 
 @dataclass(frozen=True)
 class Lost:
-    """What stands in place of a result: why there is none."""
+    """Takes the place of a result, with the reason why there is none."""
 
     why: str
 

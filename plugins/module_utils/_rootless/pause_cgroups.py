@@ -174,7 +174,7 @@ class PauseCgroups:
                     break
 
     def _check(self, pid: int, uid: int) -> None:
-        """Hold what the kernel says against what was done."""
+        """Check in /proc/PID/cgroup that the process was moved. Raises `_CgroupError`."""
         found = {hierarchy.controllers: hierarchy.path for hierarchy in self._hierarchies(str(pid))}
         for place in self._places or ():
             if found.get(place.controllers) != os.path.join(place.path, str(uid)):

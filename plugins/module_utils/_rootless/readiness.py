@@ -87,7 +87,7 @@ class Readiness:
     def of_host(self, accounts: Sequence[Account]) -> tuple[list[HostFinding], str]:
         """What holds for the whole host, the worst first, and who can open handles on this kernel.
 
-        What has to be tried as a user is tried as the first of `accounts` as whom it can be.
+        What has to be tried as a user is tried as each of `accounts` in turn, until one gives an answer.
         """
         handles = nsfs_handles(
             self._syscalls, proc=self._host.proc, probe_owner=lambda: first_answer(accounts, self._opens_handles)

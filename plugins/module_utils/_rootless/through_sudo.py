@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
 
-# What tells Ansible which key sudo's prompt will hold, and that prompt.
+# The announcement of the key that sudo's prompt will hold, and the prompt itself.
 ANNOUNCEMENT = "ROOTLESS-NS-PROMPT-"
 PROMPT = "[sudo via ansible, key={key}] password:"
 

@@ -113,6 +113,6 @@ def _range(range_: SubidRange) -> dict[str, Any]:
 
 
 def _probe(syscalls: Syscalls, namespaces: Namespaces, host: Host, accounts: list[Account | Report]) -> str:
-    """Tried as the first of `who_to_try_as` as whom it can be: what one user has spoilt says nothing of others."""
+    """Who can open handles here. Users are tried in turn until one gives an answer."""
     candidates = who_to_try_as(account for account in accounts if isinstance(account, Account))
     return nsfs_handles(syscalls, proc=host.proc, probe_owner=lambda: first_answer(candidates, namespaces.probe_owner))

@@ -109,10 +109,10 @@ def users_with_leftovers(owners: Iterable[int], host: Host) -> list[str]:
 
 
 def who_to_try_as(accounts: Iterable[Account]) -> list[Account]:
-    """For what has to be tried as an ordinary user: `nobody` first, whom no user's limits concern, then `accounts`.
+    """The accounts as which something can be tried that only an ordinary user shows, in the order to try them.
 
-    At last ourselves, where that is somebody whom the kernel holds for an ordinary user; whoever is not root can try
-    as itself only.
+    `nobody` comes first, because no user can use up its limits; then `accounts`. The caller comes last, and only where
+    the kernel treats it as an ordinary user. A caller that is not root can try as itself only.
     """
     ourselves = [Account("", os.geteuid(), os.getegid(), "/")]
     if os.geteuid() != 0:

@@ -134,15 +134,17 @@ def _set_up(uid: int) -> None:
 
 def _call(arguments: Namespace) -> int:
     from ..calls.result import RefusedError
-    from ..errors import RootlessError
+    from ..errors import describe
 
     try:
         result = _make_call(arguments)
-    except (RootlessError, OSError) as error:
+    except Exception as error:
+        # Python's own report would show names that users chose as they are.
+        text = describe(error)
         if arguments.json:
-            _print_json({"failed": True, "msg": str(error)})
+            _print_json({"failed": True, "msg": text})
         else:
-            say(f"{NAME}: {error}", ERROR)
+            say(f"{NAME}: {text}", ERROR)
         return USAGE if isinstance(error, RefusedError) else FAILED
     _tell(arguments, result)
     return FAILED if result.failure is not None else DONE

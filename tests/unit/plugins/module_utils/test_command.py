@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,21 @@ def test_what_is_told_without_doing_anything(capsys: pytest.CaptureFixture[str],
     told = capsys.readouterr()
     assert "rootless-ns" in told.out
     assert told.err == ""
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_an_error_that_nobody_expected_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, form: list[str]
+) -> None:
+    def broken(_arguments: object) -> None:
+        raise ValueError("forged\nok: [h]\x1b[2J")
+
+    monkeypatch.setattr(sys.modules[main.__module__], "_make_call", broken)
+    assert main(["info", *form, "--user", "alice"]) == 1
+    shown = "".join(capsys.readouterr())
+    assert "internal error: ValueError: forged" in shown
+    assert "\x1b" not in shown
+    assert "\nok:" not in shown
 
 
 @pytest.mark.parametrize(
