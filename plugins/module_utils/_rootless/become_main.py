@@ -28,9 +28,9 @@ def main(
 ) -> NoReturn:
     """Run the command in `sys.argv` in the user's namespace.
 
-    `success` is the line by which Ansible knows that becoming has worked. `asks`: until then Ansible answers a prompt of
-    sudo's with the password. `library` holds the library's sources, packed; it is empty if no namespace is to be set up.
-    `sources` are this program and its detours, for sudo to run as the user; empty where sudo runs them already.
+    `success` is the line by which Ansible knows that becoming has worked. `asks`: until then Ansible answers a prompt
+    of sudo's with the password. `library` holds the library's sources, packed; it is empty if no namespace is to be
+    set up. `sources` are this program and its detours, for sudo to run as the user; empty where sudo runs them already.
     """
     command = sys.argv[1:]
 
