@@ -19,6 +19,7 @@ from .kernel import Syscalls
 from .patience import Limits, Patience, UserTime
 from .pause_cgroups import PauseCgroups
 from .pin import PinStore
+from .podman_version import PodmanVersion
 from .processes import ProcessTable
 from .runtime_dir import Candidate, candidates, no_runtime_directory
 from .stuck import StuckProcesses
@@ -105,6 +106,7 @@ class Scene:
         self._agents = Agents(syscalls, host)
         self.pins = PinStore(syscalls, run=host.run, proc=host.proc)
         self.cgroups = PauseCgroups(proc=host.proc, run=host.run)
+        self.podman = PodmanVersion()
         self._owner_opens: bool | None = None
         self.rescan()
 
