@@ -3,14 +3,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Clean what crashes leave: stale `pause.pid` and `ns_handles` in every place where one may lie, and orphans.
 
-Only what misleads Podman goes, each file by the removal protocol; what is alive, or cannot be judged, stays.
+Only what misleads Podman goes, each file by the removal protocol; what is alive, or cannot be judged, stays. So does
+the last file by which Podman finds, or misses, a namespace that is alive: without it Podman would make a second one.
+That takes a repair.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from . import handles, pause, processes
@@ -19,8 +21,10 @@ from .as_user import Agent
 from .errors import describe
 from .host import Host, Scene
 from .kernel import Syscalls
+from .namespaces import Namespaces, Options
+from .plan import REPAIRED
 from .removal import Remover
-from .runtime_dir import Candidate, candidates
+from .runtime_dir import Candidate, NoRuntimeDirectoryError, candidates
 from .state import (
     LIVE,
     STALE_HANDLES,
@@ -47,9 +51,13 @@ _MAX_PLACES = 50
 
 @dataclass(frozen=True)
 class CleaningOptions:
-    """What is asked for every user alike. `state_dir`: look here, instead of wherever state may lie."""
+    """What is asked for every user alike. `state_dir`: look here, instead of wherever state may lie.
+
+    `repair`: where a namespace is alive that Podman does not find any more, make the keys open it.
+    """
 
     orphans: bool = False
+    repair: bool = False
     state_dir: str | None = None
     check: bool = False
 
@@ -115,6 +123,8 @@ class Cleaning:
     messages: list[str] = field(default_factory=list)
     # Places that may hold state of the user's and that nobody could look into: no orphan is ended then.
     unseen: list[str] = field(default_factory=list)
+    # Files whose removal would lead Podman away from a namespace that is alive.
+    leading: list[FileOutcome] = field(default_factory=list)
 
     @property
     def failed(self) -> bool:
@@ -129,15 +139,20 @@ class Cleaning:
         return [orphan.process.pid for orphan in self.orphans if orphan.action == REAPED]
 
     @property
+    def repaired(self) -> bool:
+        """Whether the keys were made to open the user's namespace."""
+        return any(file.action == REPAIRED for file in self.files)
+
+    @property
     def changed(self) -> bool:
-        return bool(self.removed or self.reaped)
+        return bool(self.removed or self.reaped or self.repaired)
 
     def fail(self, message: str) -> None:
         self.messages.append(message)
 
     def as_dict(self) -> dict[str, Any]:
         """The entry as the module returns it."""
-        done = CLEANED if self.changed else NO_ACTION
+        done = CLEANED if self.removed or self.reaped else REPAIRED if self.repaired else NO_ACTION
         return {
             "user": self.account.name if self.account else self.user,
             "uid": self.account.uid if self.account else None,
@@ -157,6 +172,7 @@ class Cleaner:
 
     def __init__(self, syscalls: Syscalls, *, host: Host, options: CleaningOptions) -> None:
         self._scene = Scene(syscalls, host)
+        self._syscalls = syscalls
         self._options = options
 
     def owners_of_namespaces(self) -> set[int]:
@@ -193,6 +209,8 @@ class Cleaner:
             except Exception as error:
                 outcome.fail(_said(error, place))
                 outcome.unseen.append(place.state_dir)
+        if outcome.leading:
+            self._repair(account, outcome)
         if places and not outcome.failed and self._scene.why_given_up(account):
             outcome.fail(self._scene.why_given_up(account))
         if pausing:
@@ -256,6 +274,7 @@ class Cleaner:
             if not asked:
                 return state
             stale = [file for file in files if _is_stale(file)]
+            stale = self._without_leading(account, state, stale, outcome)
             if self._options.check:
                 for file in stale:
                     file.action = REMOVED
@@ -266,12 +285,57 @@ class Cleaner:
         outcome.files += files
         return state
 
+    def _without_leading(
+        self, account: Account, state: UserState, stale: list[FileOutcome], outcome: Cleaning
+    ) -> list[FileOutcome]:
+        """The files that can go: after that Podman joins what is alive, or nothing is."""
+        gone = {file.name for file in stale}
+        # What only an empty orphan holds has nothing to lose.
+        kept = tuple(orphan for orphan in state.orphans if state.processes_in(orphan.namespace))
+        after = replace(
+            state,
+            orphans=kept,
+            pause=Finding() if pause.FILE_NAME in gone else state.pause,
+            handles=Finding() if handles.FILE_NAME in gone else state.handles,
+        )
+        if not stale or after.target is None or after.podman == (after.target, ""):
+            return stale
+        if state.state_dir != self._state_dir_of_podman(account):
+            return stale
+        for file in stale:
+            file.why = (
+                f"{after.target} is alive, and without this file Podman would make a second one: rootless_ns mends it"
+            )
+        outcome.leading += stale
+        return []
+
+    def _state_dir_of_podman(self, account: Account) -> str | None:
+        try:
+            with self._scene.agent(account) as agent:
+                return str(agent.call("inspect")["state_dir"])
+        except NoRuntimeDirectoryError:
+            return None
+
+    def _repair(self, account: Account, outcome: Cleaning) -> None:
+        """Make the keys open the namespace that is alive, as `rootless_ns` does."""
+        if not self._options.repair:
+            return
+        pins = outcome.pin.exists and os.geteuid() == 0
+        options = Options(pin=pins, check=self._options.check)
+        report = Namespaces(self._syscalls, host=self._scene.host, options=options).present(account)
+        if report.failed:
+            for message in report.messages:
+                outcome.fail(message)
+            return
+        for file in outcome.leading:
+            file.action, file.why = REPAIRED, ""
+
     def _judge(self, account: Account, agent: Agent, outcome: Cleaning) -> tuple[UserState, list[FileOutcome]]:
         found = agent.call("inspect")
         outcome.problems += [found["refused"]] if "refused" in found else []
         # What is not the user's own holds no state of the user's.
         outcome.unseen += [found["state_dir"]] if found.get("may_hold_state") else []
-        with self._scene.inspector.inspect(account, found, ask=self._scene.asker(agent)) as seen:
+        with self._scene.judge(account, agent, found) as seen:
             state = seen.state
         files = []
         for name, finding in ((pause.FILE_NAME, state.pause), (handles.FILE_NAME, state.handles)):
@@ -305,6 +369,10 @@ class Cleaner:
         states: list[UserState],
         outcome: Cleaning,
     ) -> None:
+        if self._options.orphans and not self._options.check:
+            # Whoever has moved in since the call began must be seen.
+            self._scene.rescan()
+            pausing, inside = self._pause_processes(account, outcome)
         named = {state.pause.pid for state in states if state.pause.verdict == LIVE}
         keyed = {state.handles.namespace for state in states if state.handles.verdict == LIVE}
         for process in pausing:
@@ -318,6 +386,8 @@ class Cleaner:
                 orphan.why = "orphans are only reported (orphans: false)"
             elif orphan.age < ORPHAN_SECONDS:
                 orphan.why = f"it is younger than {ORPHAN_SECONDS:g} s: its PID may be about to be written to a file"
+            elif process.elsewhere:
+                orphan.why = f"it belongs to a service or a batch job with mounts of its own: {process.elsewhere}"
             elif others:
                 orphan.why = f"{len(others)} other process(es) live in its namespace"
             elif process.namespace in keyed and process.namespace != outcome.pin.namespace:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from .accounts import Account
 from .as_user import Agent
 from .asker import AgentAsker, Asked, NothingThere, probed
 from .births import Births
 from .handover import find_excess
-from .inspection import Inspector
+from .inspection import Inspection, Inspector
 from .kernel import Syscalls
 from .patience import Limits, Patience, UserTime
 from .pause_cgroups import PauseCgroups
@@ -141,6 +142,14 @@ class Scene:
         ):
             return self.agent(account)
         return NothingThere(no_runtime_directory(account.uid, run=host.run, tmp=host.tmp))
+
+    def inspect(self, account: Account, agent: Asked) -> Inspection:
+        """What the agent finds, judged."""
+        return self.judge(account, agent, agent.call("inspect"))
+
+    def judge(self, account: Account, agent: Asked, found: Mapping[str, Any]) -> Inspection:
+        """What the agent has found, judged."""
+        return self.inspector.inspect(account, found, ask=self.asker(agent), reads_handles=self.podman.reads_handles)
 
     def asker(self, agent: Asked) -> AgentAsker:
         return AgentAsker(agent, self.owner_opens_handles)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ from . import handles, pause, processes
 from .accounts import Account
 from .handles import CorruptHandlesError, Handles
 from .kernel import INITIAL_USERNS_INO, Syscalls
+from .mount_tree import HostTree
 from .nsfs import NamespaceId, NamespacePair, own_userns_ino, why_foreign
 from .pin import PinStore
 from .processes import ProcessTable
@@ -36,6 +37,12 @@ from .state import (
     UserState,
 )
 
+# What open_by_handle_at(2) says of a handle that never was one: every Podman that reads it fails. Anything else but
+# ESTALE (no such call, forbidden, no descriptors, no memory) says nothing about the file.
+_FATAL_TO_PODMAN = frozenset({errno.EINVAL, errno.ENOTDIR, errno.EOVERFLOW, errno.EBADF})
+# A thread's ID has no pidfd (ENOENT from Linux 6.15 on: handled as gone).
+_NO_PROCESS_ID = frozenset({errno.EINVAL})
+
 
 class Inspection:
     """The state of one user, and open descriptors of every namespace that is the user's (a context manager)."""
@@ -48,8 +55,15 @@ class Inspection:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
         for pair in self.pairs.values():
             pair.close()
+
+    def living(self) -> list[NamespacePair]:
+        """The namespaces among which one has to be chosen."""
+        return [self.pairs[namespace] for namespace in self.state.alive]
 
 
 class UserAsker(Protocol):
@@ -88,17 +102,28 @@ class Inspector:
         self._table = table
         self._proc = proc
         self._own_userns = own_userns_ino(proc)
+        self._host_tree = HostTree(proc)
+        # What is different in the mount trees that were looked at, by their inode numbers.
+        self._trees: dict[int, str] = {}
 
     @property
     def sees_all_handles(self) -> bool:
         """Whether ESTALE means dead: only for root in the initial user namespace."""
         return os.geteuid() == 0 and self._own_userns == INITIAL_USERNS_INO
 
-    def inspect(self, account: Account, found: Mapping[str, Any], *, ask: UserAsker) -> Inspection:
-        """Judge what the user's child found (see `UserSide.inspect`)."""
+    def inspect(
+        self, account: Account, found: Mapping[str, Any], *, ask: UserAsker, reads_handles: Callable[[], bool]
+    ) -> Inspection:
+        """Judge what the user's child found (see `UserSide.inspect`).
+
+        `reads_handles`: whether the host's Podman looks at ns_handles; asked where there is such a file.
+        """
         pairs: dict[NamespaceId, NamespacePair] = {}
         try:
-            return Inspection(self._judge(_Look(account, ask, pairs), found), pairs)
+            state = self._judge(_Look(account, ask, pairs), found)
+            if state.handles.exists:
+                state = replace(state, reads_handles=reads_handles())
+            return Inspection(state, pairs)
         except BaseException:
             for pair in pairs.values():
                 pair.close()
@@ -145,6 +170,7 @@ class Inspector:
             monitors=monitors,
             processes=inside,
             owner_opens_handles=opens,
+            has_run=found.get("has_run", True),
             warnings=tuple(filter(None, (found["warning"], untried))),
         )
 
@@ -180,8 +206,10 @@ class Inspector:
         except CorruptHandlesError as error:
             return Finding(CORRUPT, str(error), identity=identity)
         except OSError as error:
+            if error.errno in _FATAL_TO_PODMAN:
+                return Finding(CORRUPT, f"cannot be opened: {error.strerror}", identity=identity)
             if error.errno != errno.ESTALE:
-                return Finding(UNKNOWN, f"cannot be opened on this kernel: {error.strerror}", identity=identity)
+                return Finding(UNKNOWN, f"cannot be opened here: {error.strerror}", identity=identity)
             if self.sees_all_handles:
                 return Finding(DEAD, "the namespaces are gone", identity=identity)
             opens, untried = look.ask.opens_handles()
@@ -200,7 +228,7 @@ class Inspector:
             return Finding()
         identity = (file["identity"][0], file["identity"][1])
         if file["content"] is None:
-            return Finding(GARBAGE, file["problem"], identity=identity)
+            return Finding(GARBAGE, file["problem"], identity=identity, readable=False)
         try:
             pid = pause.parse_pid(bytes.fromhex(file["content"]))
         except pause.PauseError as error:
@@ -215,32 +243,45 @@ class Inspector:
                 command = processes.comm(self._proc, pid)
                 name = f"process {pid} ({command})"
                 owner = processes.owner(self._proc, pid)
-                marks = look.ask.marks([pid]).get(pid)
-                pair = None
-                if marks is not None and marks.pausing:
-                    pair = processes.open_namespaces(pid, proc=self._proc)
+                nested = processes.is_nested(self._proc, pid)
+                marks = None if nested else look.ask.marks([pid]).get(pid)
+                pair = self._open_if_readable(pid) if marks is not None else None
                 if not processes.is_running(pidfd):
                     if pair is not None:
                         pair.close()
                     return gone
         except OSError as error:
-            # Some processes have no pidfd that we may open; a thread's ID has none (EINVAL, ENOENT from 6.15 on).
             if error.errno in (errno.ESRCH, errno.ENOENT):
                 return gone
-            return Finding(RECYCLED, f"{pid} is not a process to look at: {error.strerror}")
+            if error.errno in _NO_PROCESS_ID:
+                return Finding(RECYCLED, f"{pid} is not a process to look at: {error.strerror}")
+            # No such system call, forbidden, no descriptors, no memory: that says nothing about the process.
+            return Finding(UNKNOWN, f"process {pid} cannot be looked at: {error.strerror}")
 
         def judged(verdict: str, evidence: str, namespace: NamespaceId | None = None) -> Finding:
             return Finding(verdict, evidence, namespace, command=command, owner=owner)
 
-        if pair is None:
-            if marks is None and owner == look.account.uid:
+        if nested:
+            return judged(FOREIGN, f"{name} of UID {owner} lives in a PID namespace of its own, as in a container")
+        if marks is None or pair is None:
+            if owner == look.account.uid:
                 return judged(FOREIGN, f"{name} cannot be looked into from here")
             return judged(RECYCLED, f"{name} of UID {owner} is not a pause process")
         namespace = pair.id
         reason = self._keep(look, pair)
+        if not marks.pausing:
+            return judged(
+                RECYCLED, f"{name} of UID {owner} is not a pause process", None if reason is not None else namespace
+            )
         if reason:
             return judged(FOREIGN, f"{name} of UID {owner} is a pause process, but {reason}")
         return judged(LIVE, f"{name} in {namespace}", namespace)
+
+    def _open_if_readable(self, pid: int) -> NamespacePair | None:
+        try:
+            return processes.open_namespaces(pid, proc=self._proc)
+        except PermissionError:
+            return None
 
     def _judge_processes(
         self, look: _Look, pause_finding: Finding
@@ -256,7 +297,7 @@ class Inspector:
         for userns in owned:
             left_out = {named}
             for pid in sorted(userns.pids):
-                mark = marks.get(pid)
+                mark = None if processes.is_nested(self._proc, pid) else marks.get(pid)
                 if mark is None:
                     if not processes.has_namespaces(f"{self._proc}/{pid}"):
                         left_out.add(pid)
@@ -268,9 +309,11 @@ class Inspector:
                 namespace = self._namespace_of(look, pid)
                 if namespace is None or namespace.userns != userns.userns:
                     continue
+                elsewhere = self._elsewhere(pid, namespace.mntns)
                 if mark.pausing:
-                    orphans.append(PauseProcess(pid, namespace, unmapped=not self._is_mapped(pid)))
-                elif namespace not in monitors:
+                    unmapped = not self._is_mapped(pid)
+                    orphans.append(PauseProcess(pid, namespace, unmapped=unmapped, elsewhere=elsewhere))
+                elif not elsewhere and namespace not in monitors:
                     monitors.append(namespace)
             others = (pid for pid in self._table.pids_inside(userns.userns) if pid not in left_out)
             inside[userns.userns] = tuple(others)
@@ -283,6 +326,12 @@ class Inspector:
             return None
         namespace = pair.id
         return None if self._keep(look, pair) else namespace
+
+    def _elsewhere(self, pid: int, mntns: int) -> str:
+        """How a process's mounts differ from the host's, as in a service or a batch job; empty where they do not."""
+        if mntns not in self._trees:
+            self._trees[mntns] = self._host_tree.difference(pid)
+        return self._trees[mntns]
 
     def _is_mapped(self, pid: int) -> bool:
         """Both maps: a run can be killed between the two, and nobody can join what has only one."""

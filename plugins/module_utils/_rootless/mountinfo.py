@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the userns.rootless authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The mounts that this process sees, from proc_pid_mountinfo(5)."""
+"""The mounts that a process sees, from proc_pid_mountinfo(5)."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Mount:
     options: str = ""
 
 
-def read_mounts(proc: str) -> list[Mount]:
-    """The mounts that this process sees, in the order they were made."""
+def read_mounts(proc: str, who: str = "self") -> list[Mount]:
+    """The mounts that a process sees (a PID, or this one), in the order they were made. Raises `OSError`."""
     mounts = []
-    with open(f"{proc}/self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+    with open(f"{proc}/{who}/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
         for line in file:
             words = line.split(" ")
             dash = words.index("-", 6)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .accounts import Account
@@ -21,7 +21,7 @@ from .host import Host, Scene
 from .idmap import merge
 from .inspection import Inspection
 from .kernel import Syscalls
-from .nsfs import NamespaceId
+from .nsfs import NamespaceId, NamespacePair
 from .plan import (
     METHOD_HANDLES,
     METHOD_PAUSE,
@@ -36,7 +36,7 @@ from .plan import (
 from .processes import comm
 from .removal import Remover
 from .report import ProcessInTheWay, Report, artefacts, predicted
-from .state import LIVE, Finding, UserState
+from .state import LIVE, UNKNOWN, Finding, UserState
 from .subid import SubidRange, SubidSource, open_subids
 
 AUTO = "auto"
@@ -107,9 +107,10 @@ class Namespaces:
         """The state of the user's namespace; changes nothing."""
         report = Report(account.name, account)
         try:
+            wanted = self._wanted(account, report)
             # One who had nothing may have got a namespace meanwhile, and a look by a child is needed after all.
             for whom in (self._scene.looker, self._scene.agent):
-                with whom(account) as agent, self._inspect(account, agent) as seen:
+                with whom(account) as agent, self._inspect(account, agent, wanted) as seen:
                     if isinstance(agent, Agent):
                         report.maps = self._join(seen, agent)
                     elif seen.state.target is not None:
@@ -117,11 +118,18 @@ class Namespaces:
                     report.see(seen.state)
                     report.warnings += seen.state.warnings
                     break
-            desired = self._designer.design(account)
-            report.drift = _differs(report.maps, desired.maps)
+            report.drift = wanted is not None and _differs(report.maps, wanted)
         except Exception as error:
             report.messages.append(describe(error))
         return report
+
+    def _wanted(self, account: Account, report: Report) -> IdMaps | None:
+        """The maps that the ranges give today; None, with the reason in the report, where they give none."""
+        try:
+            return self._designer.design(account).maps
+        except RootlessError as error:
+            report.messages.append(describe(error))
+            return None
 
     def configured(self, account: Account) -> tuple[tuple[SubidRange, ...], tuple[SubidRange, ...]]:
         """The user's UID and GID ranges, by name and by UID, sorted by start."""
@@ -136,7 +144,7 @@ class Namespaces:
         desired = self._designer.design(account)
         report.warnings += desired.warnings
         with self._scene.agent(account, starts=True) as agent:
-            with self._inspect(account, agent) as seen:
+            with self._inspect(account, agent, desired.maps) as seen:
                 wish = self._wish(agent, seen.state, report)
                 report.see(seen.state)
                 report.before = report.after = artefacts(seen.state)
@@ -164,6 +172,9 @@ class Namespaces:
     ) -> Plan:
         """The plan for a state, given which namespace was found to drift."""
         plan = plan_present(seen.state, wish)
+        unjudged = seen.state.pause
+        if plan.target is None and unjudged.verdict == UNKNOWN:
+            raise RootlessError(f"pause.pid may name a live namespace: {unjudged.evidence}; nothing was changed")
         if drifted is None or plan.target != drifted or self._options.on_drift == ON_DRIFT_REPORT:
             return plan
         if self._options.on_drift == ON_DRIFT_FAIL:
@@ -195,15 +206,20 @@ class Namespaces:
         """Under the lock: look again, plan again, do it; again from the start when somebody else was faster."""
         report.changed = False
         agent.call("lock", make=True, seconds=agent.lock_seconds())
-        for attempt in range(_ATTEMPTS):
-            if attempt:
-                self._scene.rescan()
-            with self._inspect(account, agent) as seen:
+        is_fresh = False
+        for _attempt in range(_ATTEMPTS):
+            with self._inspect(account, agent, desired.maps) as seen:
                 plan = self._decide(seen, wish, drifted, account, report)
+                if plan.ends_something and not is_fresh:
+                    # Whoever has moved in since the call began must be seen.
+                    self._scene.rescan()
+                    is_fresh = True
+                    continue
                 applier = self._applier(agent, account, wish.method)
                 try:
                     applier.run(plan, seen.pairs, maps=desired.maps)
                 except RaceLostError:
+                    self._scene.rescan()
                     continue
                 finally:
                     report.changed = report.changed or applier.changed
@@ -215,7 +231,7 @@ class Namespaces:
 
     def _confirm(self, account: Account, agent: Agent, desired: DesiredMaps, report: Report) -> None:
         """Look once more, join for real, and report what is there now."""
-        with self._inspect(account, agent) as seen:
+        with self._inspect(account, agent, desired.maps) as seen:
             report.see(seen.state)
             report.after = artefacts(seen.state)
             report.maps = self._join(seen, agent)
@@ -248,15 +264,20 @@ class Namespaces:
     def _decide_absent(self, seen: Inspection, account: Account, report: Report) -> Plan:
         plan = plan_absent(seen.state)
         if plan.changes:
+            unjudged = seen.state.pause
+            if unjudged.verdict == UNKNOWN and not self._options.force:
+                raise RootlessError(
+                    f"pause.pid may name a live namespace: {unjudged.evidence}; nothing was removed (see force)"
+                )
             self._refuse_inhabited(seen, account, report, "remove")
             self._refuse_pinned(seen)
         return plan
 
     def _apply_absent(self, account: Account, agent: Agent, report: Report) -> None:
         agent.call("lock", make=False, seconds=agent.lock_seconds())
-        for attempt in range(_ATTEMPTS):
-            if attempt:
-                self._scene.rescan()
+        for _attempt in range(_ATTEMPTS):
+            # Whoever has moved in since the call began must be seen.
+            self._scene.rescan()
             with self._inspect(account, agent) as seen:
                 applier = self._applier(agent, account, METHOD_PAUSE)
                 try:
@@ -274,7 +295,8 @@ class Namespaces:
         raise RootlessError(f"the state directory kept changing, {_ATTEMPTS} times; who else works there?")
 
     def _refuse_inhabited(self, seen: Inspection, account: Account, report: Report, verb: str) -> None:
-        pids = seen.state.processes_in(seen.state.target)
+        namespaces = seen.state.inhabited if verb == "remove" else (seen.state.target,)
+        pids = tuple(pid for namespace in namespaces for pid in seen.state.processes_in(namespace))
         if not pids or self._options.force:
             return
         listed = pids[:_LISTED_PROCESSES]
@@ -326,8 +348,36 @@ class Namespaces:
             report.warnings.append(f"{NO_PAUSE_VARIABLE} asks for handles, but {error}; a pause process was used")
         return METHOD_PAUSE
 
-    def _inspect(self, account: Account, agent: Asked) -> Inspection:
-        return self._scene.inspector.inspect(account, agent.call("inspect"), ask=self._scene.asker(agent))
+    def _inspect(self, account: Account, agent: Asked, wanted: IdMaps | None = None) -> Inspection:
+        """Look and judge. `wanted`: the maps by which to tell which namespace is meant, where that is not plain."""
+        seen = self._scene.inspect(account, agent)
+        try:
+            if wanted is not None and seen.state.asks_for_maps:
+                seen.state = replace(seen.state, fitting=self._fitting(account, seen, wanted))
+        except BaseException:
+            seen.close()
+            raise
+        return seen
+
+    def _fitting(self, account: Account, seen: Inspection, wanted: IdMaps) -> frozenset[NamespaceId] | None:
+        """The namespaces whose maps are the wanted ones; None where the maps of one cannot be had."""
+        try:
+            maps = {pair.id: self._maps_of(account, seen, pair) for pair in seen.living()}
+        except (RootlessError, OSError):
+            return None
+        return frozenset(namespace for namespace, found in maps.items() if not _differs(found, wanted))
+
+    def _maps_of(self, account: Account, seen: Inspection, pair: NamespacePair) -> IdMaps:
+        """From a process that lives there; where there is none, from a child that joins. Raises `RootlessError`."""
+        for pid in seen.state.pids_of(pair.id):
+            try:
+                maps = IdMaps.read(self._host.proc, pid)
+                if os.stat(f"{self._host.proc}/{pid}/ns/user").st_ino == pair.id.userns:
+                    return maps
+            except OSError:
+                continue
+        with self._agent(account) as agent:
+            return agent_maps(agent, pair, proc=self._host.proc)
 
     def _join(self, seen: Inspection, agent: Agent) -> IdMaps | None:
         target = seen.state.target

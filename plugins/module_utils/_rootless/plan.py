@@ -92,6 +92,16 @@ class Plan:
     def changes(self) -> bool:
         return bool(self.steps)
 
+    @property
+    def ends_something(self) -> bool:
+        """Whether something that is alive is taken away: who lives there is looked at right before that."""
+        return any(
+            isinstance(step, Unpin)
+            or (isinstance(step, KillPause) and step.pid is not None)
+            or (isinstance(step, RemoveFile) and step.verdict == LIVE)
+            for step in self.steps
+        )
+
 
 @dataclass(frozen=True)
 class Wish:
@@ -117,21 +127,25 @@ def plan_present(state: UserState, wish: Wish) -> Plan:
         if orphan.unmapped
     ]
     pause_good = state.pause.verdict == LIVE and state.pause.namespace == target
-    if state.pause.exists and not pause_good:
+    if state.pause.exists and not pause_good and state.pause.verdict != UNKNOWN:
         steps.append(_remove_pause(state))
     handles_good = _handles_good(state, target)
     if state.handles.exists and not handles_good and _handles_removable(state, target):
         steps.append(_remove_handles(state))
     pin_good = state.pin.verdict == LIVE and state.pin.namespace == target
+    # In another namespace that is lived in, nothing is ended or unpinned.
+    pin_needed = not pin_good and state.pin.verdict == LIVE and bool(state.processes_in(state.pin.namespace))
     # A pin that is made takes away itself what is left of another.
-    if wish.may_pin and ((state.pin.exists and not pin_good) or (state.pin_left and not wish.pin)):
+    stale_pin = state.pin.exists and not pin_good and not pin_needed
+    if wish.may_pin and (stale_pin or (state.pin_left and not wish.pin)):
         steps.append(Unpin(state.pin.evidence or "it does not open the user's namespace"))
     if target is None:
         return Plan(CREATED, tuple(steps + _create_steps(wish)))
     steps += _repair_steps(state, wish, target, pause_good=pause_good, handles_good=handles_good)
-    if wish.pin and not pin_good:
+    if wish.pin and not pin_good and not pin_needed:
         steps.append(Pin())
-    steps += _superfluous(state, wish, target, pause_good=pause_good, pinned=pin_good or wish.pin)
+    pinned = pin_good or (wish.pin and not pin_needed)
+    steps += _superfluous(state, wish, target, pause_good=pause_good, pinned=pinned)
     return Plan(REPAIRED if steps else REJOINED, tuple(steps), target)
 
 
@@ -158,7 +172,7 @@ def _repair_steps(
 ) -> list[Step]:
     if wish.method == METHOD_HANDLES:
         return [] if handles_good or state.handles.verdict == UNKNOWN else [WriteHandles()]
-    if pause_good:
+    if pause_good or state.pause.verdict == UNKNOWN:
         return []
     for orphan in state.orphans:
         if orphan.namespace == target:
@@ -198,14 +212,23 @@ def plan_absent(state: UserState) -> Plan:
     steps += [
         KillPause(orphan.pid, orphan.namespace.userns, "the namespace is removed")
         for orphan in state.orphans
-        if orphan.namespace == state.target or not state.processes_in(orphan.namespace)
+        if orphan.unmapped or orphan.namespace in state.alive
     ]
     return Plan(REMOVED if steps else NO_ACTION, tuple(steps), state.target)
 
 
 def plan_recreate(state: UserState, wish: Wish) -> Plan:
-    """Replace the namespace by a new one."""
-    return Plan(RECREATED, plan_absent(state).steps + tuple(_create_steps(wish)))
+    """Replace the namespace by a new one, which is made before anything of the old one is taken away."""
+    create, *keys = _create_steps(wish)
+    old = plan_absent(state).steps
+    files = [step for step in old if isinstance(step, RemoveFile)]
+    # Whatever fails, the old namespace is alive until then. A pin that is made replaces the one before.
+    last = [
+        step
+        for step in old
+        if isinstance(step, KillPause) or (isinstance(step, Unpin) and not any(isinstance(key, Pin) for key in keys))
+    ]
+    return Plan(RECREATED, (create, *files, *keys, *last))
 
 
 def _remove_pause(state: UserState) -> RemoveFile:

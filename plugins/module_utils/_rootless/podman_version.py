@@ -62,7 +62,7 @@ def _ask(program: str | None) -> Version | None:
         ).stdout
     except (OSError, subprocess.SubprocessError):
         return None
-    return parse(answer.decode("utf-8", "replace"))
+    return parse(answer.decode("utf-8", "surrogateescape"))
 
 
 def parse(answer: str) -> Version | None:

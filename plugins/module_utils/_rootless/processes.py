@@ -63,6 +63,21 @@ def parent(proc: str, pid: int) -> int:
     return int(_stat(proc, pid)[1])
 
 
+def is_nested(proc: str, pid: int) -> bool:
+    """Whether a process lives in a PID namespace below ours: in a container, whose users are not this host's.
+
+    False where the process is gone. By `NSpid` of proc_pid_status(5), which anybody may read.
+    """
+    try:
+        with open(f"{proc}/{pid}/status", "rb") as file:
+            for line in file:
+                if line.startswith(b"NSpid:"):
+                    return len(line.split()) > 2
+    except OSError:
+        pass
+    return False
+
+
 def start_time(proc: str, pid: int) -> int:
     """When a process was started, in clock ticks since boot. Raises `OSError` when there is none, or only a zombie."""
     fields = _stat(proc, pid)

@@ -1,16 +1,14 @@
 # Copyright (c) 2026, the userns.rootless authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is known of one user's namespace: a verdict on every key, and what follows from them. Pure data.
-
-Keys are looked at in this order wherever one has to be chosen: pin, handles, pause process, any other process.
-"""
+"""What is known of one user's namespace: a verdict on every key, and what follows from them. Pure data."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from .choice import choose
 from .nsfs import NamespaceId
 
 MISSING = "missing"
@@ -22,6 +20,7 @@ GARBAGE = "garbage"
 RECYCLED = "recycled"
 # ns_handles only
 CORRUPT = "corrupt"
+# What could not be judged: it says nothing, and stays.
 UNKNOWN = "unknown"
 
 ALIVE = "alive"
@@ -34,8 +33,9 @@ NONE = "none"
 class Finding:
     """One key: its verdict, the evidence for it, and the namespace it opens if it is live.
 
-    `identity` is device and inode number of the file, `pid` what `pause.pid` says; `command` and `owner` (a UID) are
-    of the process that has that PID.
+    A recycled `pause.pid` has one, too, where the process that it names lives in a namespace of the user's: Podman
+    joins that. `identity` is device and inode number of the file, `pid` what `pause.pid` says; `command` and `owner`
+    (a UID) are of the process that has that PID. `readable`: it is a file with a content to judge.
     """
 
     verdict: str = MISSING
@@ -45,6 +45,7 @@ class Finding:
     pid: int | None = None
     command: str | None = None
     owner: int | None = None
+    readable: bool = True
 
     @property
     def exists(self) -> bool:
@@ -64,6 +65,8 @@ class PauseProcess:
     namespace: NamespaceId
     # Killed before its maps were written: not a namespace yet, and never one any more.
     unmapped: bool = False
+    # How its mounts differ from the host's, where they do: a service's or a batch job's own, which nobody else adopts.
+    elsewhere: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,42 +85,104 @@ class UserState:
     processes: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     # Whether the owner can open live handles; None where nobody asked.
     owner_opens_handles: bool | None = None
+    # Whether the host's Podman looks at ns_handles.
+    reads_handles: bool = True
+    # Whether Podman has run here since the host booted: it fails where it has not and finds a stale pause.pid.
+    has_run: bool = True
+    # Namespaces whose maps are what the ranges give today; None where nobody looked.
+    fitting: frozenset[NamespaceId] | None = None
     warnings: tuple[str, ...] = ()
 
     @property
-    def target(self) -> NamespaceId | None:
-        """The namespace that every key ought to open; None when none is alive.
+    def alive(self) -> tuple[NamespaceId, ...]:
+        """The user's namespaces that live, in the order in which they are chosen when nothing else decides."""
+        joined, _fails = self.podman
+        keys = [joined, *(key.namespace for key in (self.pause, self.handles, self.pin) if key.verdict == LIVE)]
+        held = [
+            *self.monitors,
+            *(orphan.namespace for orphan in self.orphans if not (orphan.unmapped or orphan.elsewhere)),
+        ]
+        found = dict.fromkeys(namespace for namespace in (*keys, *held) if namespace is not None)
+        superseded = self.pin.namespace if self._pin_is_superseded else None
+        return tuple(namespace for namespace in found if namespace != superseded)
 
-        Where keys disagree, one in which processes live goes before an empty one: Podman has moved on to it.
-        """
-        keys = [finding.namespace for finding in (self.pin, self.handles, self.pause) if finding.verdict == LIVE]
-        if not keys:
-            keys = [*self.monitors, *(orphan.namespace for orphan in self.orphans if not orphan.unmapped)]
-        inhabited = [key for key in keys if key is not None and self.processes_in(key)]
-        return next(iter(inhabited or keys), None)
+    @property
+    def asks_for_maps(self) -> bool:
+        """Whether it takes the maps (`fitting`) to tell which namespace is meant."""
+        return self._pin_is_alone or len(self.alive) > 1
+
+    @property
+    def _pin_is_superseded(self) -> bool:
+        """Whether all but the pin has been ended, as `podman system migrate` does, and its maps are not today's."""
+        return self._pin_is_alone and self.fitting is not None and self.pin.namespace not in self.fitting
+
+    @property
+    def _pin_is_alone(self) -> bool:
+        """Whether nothing but the pin opens or holds its namespace, and nobody lives there."""
+        pinned = self.pin.namespace
+        if self.pin.verdict != LIVE or pinned is None:
+            return False
+        others = [key.namespace for key in (self.pause, self.handles) if key.verdict in (LIVE, RECYCLED)]
+        others += [*self.monitors, *(orphan.namespace for orphan in self.orphans)]
+        unjudged = UNKNOWN in (self.pause.verdict, self.handles.verdict)
+        return pinned not in others and not unjudged and not self.processes_in(pinned)
+
+    @property
+    def target(self) -> NamespaceId | None:
+        """The namespace that every key ought to open; None when none is alive (see `choice`)."""
+        return choose(self.alive, inhabited=self.inhabited, fitting=self.fitting, podmans=self.podman[0])
+
+    @property
+    def inhabited(self) -> tuple[NamespaceId, ...]:
+        """Of those that are alive, the namespaces in which others than pause processes live."""
+        return tuple(namespace for namespace in self.alive if self.processes_in(namespace))
+
+    def pids_of(self, namespace: NamespaceId) -> tuple[int, ...]:
+        """All processes known to be in the namespace, or in one below it; pause processes first."""
+        pausing = [orphan.pid for orphan in self.orphans if orphan.namespace == namespace]
+        if self.pause.pid is not None and self.pause.namespace == namespace:
+            pausing.insert(0, self.pause.pid)
+        return (*pausing, *self.processes_in(namespace))
 
     def processes_in(self, namespace: NamespaceId | None) -> tuple[int, ...]:
         """PIDs that live in the namespace, pause processes left out."""
         return self.processes.get(namespace.userns, ()) if namespace else ()
 
     @property
-    def handles_block_podman(self) -> bool:
-        """Whether `ns_handles` makes Podman fail, join the wrong namespace, or never look at `pause.pid`."""
-        if self.handles.verdict in (CORRUPT, DEAD, FOREIGN):
-            return True
-        return self.handles.verdict == LIVE and self.owner_opens_handles is False
+    def podman(self) -> tuple[NamespaceId | None, str]:
+        """What Podman would do now: join this namespace (None: make a new one), or fail, and why."""
+        if self.reads_handles and self.handles.exists:
+            if self.handles.verdict in (CORRUPT, FOREIGN):
+                return None, f"ns_handles: {self.handles.evidence}"
+            if self.handles.verdict == LIVE and self.owner_opens_handles is not False:
+                return self.handles.namespace, ""
+            if self.handles.verdict != UNKNOWN:
+                # While it is there, pause.pid is passed over.
+                return self._by_monitor, ""
+        pause = self.pause
+        if pause.verdict == LIVE or (pause.verdict == RECYCLED and pause.namespace is not None):
+            # Any process that can be joined is joined.
+            return pause.namespace, ""
+        if pause.verdict == FOREIGN or (pause.verdict == GARBAGE and not pause.readable):
+            return None, f"pause.pid: {pause.evidence}"
+        if pause.verdict in (GARBAGE, DEAD, RECYCLED) and not self.has_run:
+            return None, f"pause.pid: {pause.evidence}"
+        return self._by_monitor, ""
+
+    @property
+    def _by_monitor(self) -> NamespaceId | None:
+        return next(iter(self.monitors), None)
 
     @property
     def state(self) -> str:
-        """`alive`, `broken`, `stale` or `none`."""
-        live = {finding.namespace for finding in (self.pin, self.handles, self.pause) if finding.verdict == LIVE}
-        foreign = FOREIGN in (self.pause.verdict, self.pin.verdict, self.handles.verdict)
-        if self.handles.verdict == CORRUPT or foreign or len(live) > 1:
+        """What Podman would meet now: `alive`, `broken`, `stale` or `none`."""
+        joined, fails = self.podman
+        if fails or len(self.inhabited) > 1:
             return BROKEN
-        if live:
-            return BROKEN if self.handles_block_podman else ALIVE
-        if self.target is not None:
-            return BROKEN if self.handles_block_podman else ALIVE
-        if self.handles_block_podman:
-            return BROKEN
-        return STALE if self.pause.exists or self.handles.exists else NONE
+        target = self.target
+        if target is None:
+            left = self.pause.exists or self.handles.exists or self.pin.exists
+            return STALE if left else NONE
+        if joined == target or self.pause.verdict == UNKNOWN:
+            return ALIVE
+        return BROKEN

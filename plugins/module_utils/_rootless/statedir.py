@@ -140,6 +140,14 @@ class StateDir:
                         return Artefact(identity=_identity(status), content=file.read(limit + 1))
         return Artefact(identity=_identity(status), problem=problem)
 
+    def has(self, name: str) -> bool:
+        """Whether there is anything of that name."""
+        try:
+            self._status(name)
+        except OSError:
+            return False
+        return True
+
     def _problem(self, status: os.stat_result, *, limit: int) -> str | None:
         if not stat.S_ISREG(status.st_mode):
             return f"is {_kind(status.st_mode)}, not a regular file"

@@ -44,6 +44,9 @@ KILL_SECONDS = 2.0
 
 _MAX_PATH = 1024
 
+# What Podman leaves when it first runs after the host has booted.
+_HAS_RUN = "alive"
+
 # The files we know, and how long they can be.
 _LIMITS = {pause.FILE_NAME: pause.FILE_LIMIT, handles.FILE_NAME: handles.FILE_SIZE}
 
@@ -134,7 +137,10 @@ class UserSide:
         }
 
     def inspect(self) -> dict[str, Any]:
-        """Where the state is and what lies there, unjudged; `refused` tells why a candidate was not looked into."""
+        """Where the state is and what lies there, unjudged, and whether Podman has run there.
+
+        `refused` tells why a candidate was not looked into.
+        """
         try:
             directory = self._runtime_directory()
         except NoRuntimeDirectoryError as error:
@@ -147,7 +153,12 @@ class UserSide:
                 "refused": str(error),
                 "may_hold_state": error.may_hold_state,
             }
-        found: dict[str, Any] = {"state_dir": directory.state_dir, "warning": directory.warning, "files": {}}
+        found: dict[str, Any] = {
+            "state_dir": directory.state_dir,
+            "warning": directory.warning,
+            "files": {},
+            "has_run": False,
+        }
         if not directory.exists:
             return found
         try:
@@ -159,6 +170,7 @@ class UserSide:
                 artefact = state_dir.read(name, limit=limit)
                 if artefact is not None:
                     found["files"][name] = _as_found(artefact)
+            found["has_run"] = state_dir.has(_HAS_RUN)
         finally:
             if state_dir is not self._state_dir:
                 state_dir.close()
