@@ -40,23 +40,12 @@ def _rows_of(host: str, result: dict[str, Any]) -> list[Row]:
             **namespace,
             "host": host,
             "state": namespace["state"] or "failed",
-            "needs": _needs(namespace),
+            "needs": namespace["needs"],
             "configured": configured.get(namespace["user"]),
             **common,
         }
         for namespace in result["namespaces"]
     ]
-
-
-def _needs(namespace: Row) -> str:
-    state = namespace["state"]
-    if state is None:
-        return "look"
-    if state == "broken" or (state == "alive" and namespace["method"] is None):
-        return "repair"
-    if namespace["drift"]:
-        return "recreate"
-    return "clean" if state == "stale" or namespace["orphans"] else ""
 
 
 def table(found: list[Row]) -> list[str]:
@@ -66,7 +55,10 @@ def table(found: list[Row]) -> list[str]:
     lines = ["  ".join([*(cell.ljust(width) for cell, width in zip(line, widths)), line[-1]]) for line in cells]
     states = Counter(row["state"] for row in found)
     counted = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-    return [*(printable(line.rstrip()) for line in lines), f"{len({row['host'] for row in found})} hosts; {counted}"]
+    needed = Counter(row["needs"] for row in found if row["needs"])
+    asked = "".join(f"; {count} to {need}" for need, count in sorted(needed.items()))
+    hosts = len({row["host"] for row in found})
+    return [*(printable(line.rstrip()) for line in lines), f"{hosts} hosts; {counted}{asked}"]
 
 
 def _cells(row: Row) -> tuple[str, ...]:

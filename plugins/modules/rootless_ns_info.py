@@ -39,9 +39,10 @@ EXAMPLES = r"""
   userns.rootless.rootless_ns_info:
   register: rootless
 
-- name: Name the users whose namespace is broken
-  ansible.builtin.debug:
-    msg: "{{ rootless.namespaces | selectattr('state', 'equalto', 'broken') | map(attribute='user') }}"
+- name: Mend the namespaces that need it
+  become: true
+  userns.rootless.rootless_ns:
+    users: "{{ rootless.namespaces | selectattr('needs', 'equalto', 'repair') | map(attribute='user') }}"
 
 - name: Name the users with fewer than 65536 subordinate IDs
   ansible.builtin.debug:
@@ -50,13 +51,6 @@ EXAMPLES = r"""
   loop: "{{ rootless.configured }}"
   loop_control:
     label: "{{ item.user }}"
-
-- name: Use handles instead of pause processes where users can open them
-  become: true
-  userns.rootless.rootless_ns:
-    users:
-      - alice
-    method: "{{ 'handles' if rootless.kernel.nsfs_handles == 'user' else 'pause' }}"
 """
 
 RETURN = r"""
@@ -184,10 +178,21 @@ namespaces:
       type: str
     state:
       description:
-        - V(alive) when some key opens a namespace that is the user's.
-        - V(broken) when something there makes Podman fail or join a wrong namespace.
-        - V(stale) when there are only dead leftovers.
+        - What Podman would meet now, by the rules of the Podman that is installed.
+        - V(alive) when it would join the user's namespace.
+        - V(broken) when it would fail, or make or join another namespace than the one that is alive. This is so, too, when
+          processes live in more than one.
+        - V(stale) when no namespace is alive, and what is left harms nothing.
         - V(none) when there is nothing.
+      type: str
+    needs:
+      description:
+        - What to do about it. V(repair) stands for M(userns.rootless.rootless_ns), V(recreate) for the same with
+          O(userns.rootless.rootless_ns#module:on_drift=recreate), V(clean) for M(userns.rootless.rootless_pause) with
+          O(userns.rootless.rootless_pause#module:orphans=true).
+        - V(look) when no module can know what is right, as when containers run in two namespaces of the user's, or when the user
+          could not be looked at.
+        - Empty when nothing is to be done.
       type: str
     verdicts:
       description: A verdict on each of C(pause_pid), C(ns_handles) and C(pin), with its evidence.
@@ -204,7 +209,9 @@ namespaces:
           evidence: user:[4026532178] mnt:[4026532179]
       contains:
         pause_pid:
-          description: V(missing), V(garbage), V(dead), V(recycled), V(foreign) or V(live).
+          description:
+            - V(missing), V(garbage), V(dead), V(recycled), V(foreign), V(unknown) or V(live).
+            - V(unknown) means that it could not be judged.
           type: dict
         ns_handles:
           description:

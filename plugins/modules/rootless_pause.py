@@ -19,7 +19,9 @@ description:
     have used up the time of the call.
   - Whatever is alive stays, and so does what cannot be judged. A file is judged a second time under Podman's own lock, right
     before it goes; if the file or the verdict is another one by then, it stays.
-  - Namespaces are not set up, rejoined or repaired. That is what M(userns.rootless.rootless_ns) does.
+  - A stale file stays, too, where it is all that keeps Podman from making a second namespace beside one that is alive, which a
+    pin may hold. O(repair) puts the right file in its place instead.
+  - No namespace is set up. That is what M(userns.rootless.rootless_ns) does.
 author:
   - The userns.rootless authors (@userns-rootless)
 extends_documentation_fragment:
@@ -50,6 +52,15 @@ options:
       - An orphan stays when other processes live in its namespace, when it alone keeps alive what C(ns_handles) opens, and in
         the first ten seconds of its life, since whoever started it may not have written its PID yet.
       - All orphans of a user stay when one of the user's places could not be looked into, whose C(pause.pid) may name them.
+      - An orphan with mounts of its own, as services with C(PrivateTmp=) and batch jobs have, stays as well. Its C(pause.pid) may
+        lie where only they see it.
+    type: bool
+    default: false
+  repair:
+    description:
+      - Whether to make the keys open the user's namespace again where it is alive and a stale file leads Podman away from it, as
+        M(userns.rootless.rootless_ns) does. Where no namespace is alive nothing is set up.
+      - With V(false) such a file stays, and RV(users[].files[].why) tells the reason.
     type: bool
     default: false
   state_dir:
@@ -105,7 +116,7 @@ users:
       description: The user's UID, V(null) if there is no such user.
       type: int
     action:
-      description: V(cleaned), V(none) when there was nothing to remove, or V(failed).
+      description: V(cleaned), V(repaired) when keys were mended and nothing else was removed, V(none), or V(failed).
       type: str
     files:
       description: Every file that was found.
@@ -117,9 +128,9 @@ users:
           type: str
         verdict:
           description:
-            - For C(pause.pid) V(garbage), V(dead), V(recycled), V(foreign) or V(live).
-            - For C(ns_handles) V(corrupt), V(dead), V(foreign), V(unknown) or V(live). V(unknown) means that this kernel does
-              not let the caller look.
+            - For C(pause.pid) V(garbage), V(dead), V(recycled), V(foreign), V(unknown) or V(live).
+            - For C(ns_handles) V(corrupt), V(dead), V(foreign), V(unknown) or V(live).
+            - V(unknown) means that it could not be judged, for want of a system call, say, or of memory. Such a file stays.
           type: str
         evidence:
           description: What the verdict rests on.
@@ -141,7 +152,7 @@ users:
           description: Inode number of the mount namespace likewise.
           type: int
         action:
-          description: V(removed) or V(left).
+          description: V(removed), V(repaired) or V(left).
           type: str
         why:
           description: Why it was left.

@@ -29,6 +29,7 @@ from ansible_collections.userns.rootless.plugins.module_utils._rootless.cleaning
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.host import Host
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.kernel import Syscalls
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.namespaces import Namespaces, Options
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.pin import PinStore
 
 CHECKOUT = Path(__file__).parents[2]
 TRACER = Path(__file__).with_name("tracer.py")
@@ -41,7 +42,7 @@ pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="the trac
 
 def act(user: Any, name: str, **options: Any) -> dict[str, Any]:
     """What the modules do, without a process of their own."""
-    host = Host(environment={"PATH": "/usr/bin:/bin:/usr/sbin"})
+    host = Host(environment={"PATH": "/usr/bin:/bin:/usr/sbin"}, podman_path="/nonexistent")
     if name == "clean":
         cleaner = Cleaner(Syscalls(), host=host, options=CleaningOptions(**options))
         outcome: dict[str, Any] = cleaner.clean(find_account(user.name)).as_dict()
@@ -76,6 +77,12 @@ def misled(user: Any) -> None:
         os.chown(path, user.uid, user.gid)
 
 
+def stale(user: Any) -> None:
+    """The same, and the namespace is gone."""
+    misled(user)
+    PinStore(Syscalls()).unpin(user.uid)
+
+
 @dataclass(frozen=True)
 class Scenario:
     """`before` is set up, `do` is struck; `keeps`: the namespace must be the same one at the end."""
@@ -93,7 +100,8 @@ SCENARIOS = [
     Scenario("repair", without_pause_process, "present", {"pin": True}, keeps=True),
     Scenario("repair what misleads", misled, "present", {"pin": True}, keeps=True),
     Scenario("remove", alive, "absent"),
-    Scenario("clean", misled, "clean", {"orphans": True}, keeps=True),
+    Scenario("clean", stale, "clean", {"orphans": True}),
+    Scenario("clean and repair", misled, "clean", {"orphans": True, "repair": True}, keeps=True),
 ]
 
 
@@ -150,6 +158,7 @@ def mended(user: Any, scenario: Scenario, before: dict[str, Any]) -> list[str]:
     wrong = []
     if scenario.do == "clean":
         act(user, "clean", **scenario.options)
+    if scenario.name == "clean":
         wrong += [f"{path.name} is still there" for path in (user.pause_file, user.handles_file) if path.exists()]
     after = act(user, "present", **(scenario.options if scenario.do == "present" else {"pin": True}))
     look = act(user, "look")

@@ -16,6 +16,7 @@ from .common import run_call
 ARGUMENT_SPEC: dict[str, Any] = {
     "users": {"type": "list", "elements": "str"},
     "orphans": {"type": "bool", "default": False},
+    "repair": {"type": "bool", "default": False},
     "state_dir": {"type": "path"},
 }
 
@@ -23,5 +24,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
 def run(module: AnsibleModule) -> None:
     """Clean for every user."""
     params = module.params
-    options = CleaningOptions(orphans=params["orphans"], state_dir=params["state_dir"], check=module.check_mode)
+    options = CleaningOptions(
+        orphans=params["orphans"], repair=params["repair"], state_dir=params["state_dir"], check=module.check_mode
+    )
     run_call(module, lambda: clean(params["users"], options))

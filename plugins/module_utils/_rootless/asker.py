@@ -35,7 +35,12 @@ class NothingThere:
         """`inspect`, and nothing else makes sense. Raises `RootlessError`."""
         if operation != "inspect":
             raise RootlessError(f"internal error: {operation!r} for a user who has nothing")
-        return {"state_dir": self._directory.state_dir, "warning": self._directory.warning, "files": {}}
+        return {
+            "state_dir": self._directory.state_dir,
+            "warning": self._directory.warning,
+            "files": {},
+            "has_run": False,
+        }
 
     def __enter__(self) -> NothingThere:
         return self

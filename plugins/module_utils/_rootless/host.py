@@ -20,7 +20,7 @@ from .kernel import Syscalls
 from .patience import Limits, Patience, UserTime
 from .pause_cgroups import PauseCgroups
 from .pin import PinStore
-from .podman_version import PodmanVersion
+from .podman_version import TOOL_PATH, PodmanVersion
 from .processes import ProcessTable
 from .runtime_dir import Candidate, candidates, no_runtime_directory
 from .stuck import StuckProcesses
@@ -38,6 +38,8 @@ class Host:
     tmp: str = "/tmp"
     sys: str = "/sys"
     var: str = "/var"
+    # Where the host's Podman is looked for; never in what a user has installed.
+    podman_path: str = TOOL_PATH
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     # How long users are waited for; somebody hostile can make each of its processes hang.
     limits: Limits = field(default_factory=Limits)
@@ -107,7 +109,7 @@ class Scene:
         self._agents = Agents(syscalls, host)
         self.pins = PinStore(syscalls, run=host.run, proc=host.proc)
         self.cgroups = PauseCgroups(proc=host.proc, run=host.run)
-        self.podman = PodmanVersion()
+        self.podman = PodmanVersion(path=host.podman_path)
         self._owner_opens: bool | None = None
         self.rescan()
 

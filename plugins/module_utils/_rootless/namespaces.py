@@ -329,10 +329,21 @@ class Namespaces:
                 "method handles is of no use here: this kernel does not let the user open namespaces by handle "
                 "(kernel.nsfs_handles of rootless_ns_info tells more); use method: pause"
             )
+        elif method == METHOD_HANDLES and not self._scene.podman.reads_handles():
+            report.warnings.append(
+                f"Podman {self._scene.podman} on this host reads no ns_handles (6.0 and later do) and will make a "
+                "namespace of its own: use method: pause"
+            )
         return Wish(method, explicit=explicit, pin=self._options.pin, may_pin=_is_root())
 
     def _method_without_pause(self, agent: Agent, state: UserState, report: Report) -> str:
         """What is used where the environment asks for handles; whatever is alive stays where that cannot be tried."""
+        if not self._scene.podman.reads_handles():
+            report.warnings.append(
+                f"{NO_PAUSE_VARIABLE} asks for handles, but Podman {self._scene.podman} on this host reads none "
+                "(6.0 and later do): a pause process was used"
+            )
+            return METHOD_PAUSE
         try:
             if self._scene.owner_opens_handles(agent):
                 return METHOD_HANDLES

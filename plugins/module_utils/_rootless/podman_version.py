@@ -17,14 +17,14 @@ HANDLES = (6, 0, 0)
 # The first that keeps state in storage-run-UID where there is no /run/user/UID; before: podman-run-UID.
 STORAGE_RUN = (5, 0, 0)
 
-_TOOL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+TOOL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PATIENCE = 20.0
 
 
 class PodmanVersion:
     """The version of the host's Podman, asked once and only when it matters: that takes tens of milliseconds."""
 
-    def __init__(self, *, path: str = _TOOL_PATH) -> None:
+    def __init__(self, *, path: str = TOOL_PATH) -> None:
         """`path`: where the program is looked for. What users have installed for themselves is not looked at."""
         self._path = path
         self._asked: tuple[Version | None] | None = None
@@ -34,6 +34,10 @@ class PodmanVersion:
         if self._asked is None:
             self._asked = (_ask(shutil.which("podman", path=self._path)),)
         return self._asked[0]
+
+    def __str__(self) -> str:
+        version = self.get()
+        return ".".join(map(str, version)) if version else "(of unknown version)"
 
     def reads_handles(self) -> bool:
         """Whether the host's Podman looks at `ns_handles`; one that is not there, or does not tell, is a new one."""
@@ -53,7 +57,7 @@ def _ask(program: str | None) -> Version | None:
         # Without the variables by which it would look for a namespace to join.
         answer = subprocess.run(
             [program, "--version"],
-            env={"PATH": _TOOL_PATH, "HOME": "/"},
+            env={"PATH": TOOL_PATH, "HOME": "/"},
             cwd="/",
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from . import pause
 from .accounts import Account
 from .desired import IdMaps
+from .needs import needs
 from .nsfs import NamespaceId
 from .plan import (
     FAILED,
@@ -103,10 +105,11 @@ class Report:
         """What else `rootless_ns_info` tells: the state, and the verdict on every key with its evidence."""
         state = self.state
         if state is None:
-            return {"state": None, "verdicts": {}, "orphans": []}
+            return {"state": None, "needs": needs(None, drift=False, may_pin=False), "verdicts": {}, "orphans": []}
         findings = (("pause_pid", state.pause), ("ns_handles", state.handles), ("pin", state.pin))
         return {
             "state": state.state,
+            "needs": needs(state, drift=self.drift, may_pin=os.geteuid() == 0),
             "verdicts": {
                 name: {"verdict": finding.verdict, "evidence": finding.evidence} for name, finding in findings
             },

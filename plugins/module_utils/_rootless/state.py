@@ -96,8 +96,7 @@ class UserState:
     @property
     def alive(self) -> tuple[NamespaceId, ...]:
         """The user's namespaces that live, in the order in which they are chosen when nothing else decides."""
-        joined, _fails = self.podman
-        keys = [joined, *(key.namespace for key in (self.pause, self.handles, self.pin) if key.verdict == LIVE)]
+        keys = [key.namespace for key in (self.handles, self.pause, self.pin) if key.verdict == LIVE]
         held = [
             *self.monitors,
             *(orphan.namespace for orphan in self.orphans if not (orphan.unmapped or orphan.elsewhere)),
@@ -180,7 +179,7 @@ class UserState:
         if fails or len(self.inhabited) > 1:
             return BROKEN
         target = self.target
-        if target is None:
+        if target is None and joined is None:
             left = self.pause.exists or self.handles.exists or self.pin.exists
             return STALE if left else NONE
         if joined == target or self.pause.verdict == UNKNOWN:

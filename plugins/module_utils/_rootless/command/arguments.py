@@ -44,7 +44,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_present(_add(commands, "present", "Set up or rejoin namespaces, and mend what is wrong with their keys."))
     _add_absent(_add(commands, "absent", "Remove namespaces: handles, pin and pause process."))
     _add_info(_add(commands, "info", "Look at ID maps, ranges and the state of namespaces; change nothing."))
-    _add_clean(_add(commands, "clean", "Remove stale pause.pid and ns_handles; what is alive stays. Set up nothing."))
+    _add_clean(_add(commands, "clean", "Remove stale pause.pid and ns_handles; what is alive stays."))
     _add_exec(
         _add(
             commands,
@@ -145,6 +145,12 @@ def _add_clean(parser: argparse.ArgumentParser) -> None:
     _add_users(parser, "every user with a runtime directory or a namespace")
     _add_check(parser)
     parser.add_argument("--orphans", action="store_true", help="also end pause processes that nothing names")
+    parser.add_argument(
+        "--repair",
+        action="store_true",
+        help="where a namespace is alive that Podman does not find any more: make its keys open it, as present does; "
+        "without it the stale file stays",
+    )
     parser.add_argument(
         "--state-dir", metavar="PATH", help="clean only in this directory of the one user that is named"
     )

@@ -24,17 +24,23 @@ def seen_line(entry: Entry) -> Line:
     if entry["state"] is None:
         return _line(entry, ["failed"], failed=True)
     odd = [f"{name} {found['verdict']}" for name, found in entry["verdicts"].items() if found["verdict"] not in _PLAIN]
-    text, priority = _line(entry, [entry["state"], *_where(entry), *odd, *_orphans(entry)], failed=False)
-    return text, WARNING if entry["state"] == "broken" else priority
+    asked = [f"needs {entry['needs']}"] if entry["needs"] else []
+    text, priority = _line(entry, [entry["state"], *asked, *_where(entry), *odd, *_orphans(entry)], failed=False)
+    return text, WARNING if entry["needs"] in ("look", "repair") else priority
 
 
 def cleaned_line(entry: Entry) -> Line:
     """What was removed for a user, and what was left though it is not in use."""
     done = [f"removed {file['path']} ({file['verdict']})" for file in entry["files"] if file["action"] == "removed"]
+    done += [f"repaired {file['path']} ({file['verdict']})" for file in entry["files"] if file["action"] == "repaired"]
     done += [
         f"reaped {orphan['pid']} ({orphan['command']})" for orphan in entry["orphans"] if orphan["action"] == "reaped"
     ]
-    left = [f"left {file['path']} ({file['verdict']})" for file in entry["files"] if _is_odd(file)]
+    left = [
+        f"left {file['path']} ({file['verdict']}{file['why'] and ': '}{file['why']})"
+        for file in entry["files"]
+        if _is_odd(file)
+    ]
     left += [f"left orphan {orphan['pid']}" for orphan in entry["orphans"] if orphan["action"] == "left"]
     return _line(entry, [entry["action"], *done, *left], failed=entry["action"] == "failed")
 

@@ -159,7 +159,12 @@ def _make_call(arguments: Namespace) -> CallResult:
         from ..calls.clean import clean
         from ..cleaning import CleaningOptions
 
-        options = CleaningOptions(orphans=arguments.orphans, state_dir=arguments.state_dir, check=arguments.check)
+        options = CleaningOptions(
+            orphans=arguments.orphans,
+            repair=arguments.repair,
+            state_dir=arguments.state_dir,
+            check=arguments.check,
+        )
         return clean(arguments.users, options)
     from ..calls.change import change
 

@@ -111,6 +111,7 @@ ENTRY = {
     "drift": False,
     "msg": "",
     "state": "alive",
+    "needs": "",
     "verdicts": {"pause_pid": {"verdict": "live"}, "ns_handles": {"verdict": "missing"}},
     "orphans": [],
 }
@@ -138,10 +139,14 @@ def test_what_was_done_to_a_namespace(changes: dict[str, Any], expected: tuple[s
     [
         ({"pinned": False}, ("alice: alive, user:[11] mnt:[12], pause process 13", 6)),
         (
-            {**NOTHING, "state": "stale", "verdicts": {"pause_pid": {"verdict": "dead"}}},
-            ("alice: stale, pause_pid dead", 6),
+            {**NOTHING, "state": "stale", "needs": "clean", "verdicts": {"pause_pid": {"verdict": "dead"}}},
+            ("alice: stale, needs clean, pause_pid dead", 6),
         ),
-        ({**NOTHING, "state": "broken", "orphans": [1, 2]}, ("alice: broken, 2 orphan(s)", 4)),
+        (
+            {**NOTHING, "state": "broken", "needs": "repair", "orphans": [1, 2]},
+            ("alice: broken, needs repair, 2 orphan(s)", 4),
+        ),
+        ({"needs": "repair"}, ("alice: alive, needs repair, user:[11] mnt:[12], pause process 13, pinned", 4)),
         ({**NOTHING, "state": None, "msg": "no such user"}, ("alice: failed: no such user", 3)),
     ],
 )
@@ -154,15 +159,16 @@ def test_what_was_cleaned() -> None:
         "user": "alice",
         "action": "cleaned",
         "files": [
-            {"path": "/a/pause.pid", "verdict": "dead", "action": "removed"},
-            {"path": "/a/ns_handles", "verdict": "unknown", "action": "left"},
-            {"path": "/b/pause.pid", "verdict": "live", "action": "left"},
+            {"path": "/a/pause.pid", "verdict": "dead", "action": "removed", "why": ""},
+            {"path": "/a/ns_handles", "verdict": "unknown", "action": "left", "why": "it may live"},
+            {"path": "/b/pause.pid", "verdict": "live", "action": "left", "why": "it is alive"},
         ],
         "orphans": [{"pid": 5, "command": "catatonit", "action": "reaped"}, {"pid": 6, "action": "left"}],
         "msg": "",
     }
     expected = (
-        "alice: cleaned, removed /a/pause.pid (dead), reaped 5 (catatonit), left /a/ns_handles (unknown), left orphan 6"
+        "alice: cleaned, removed /a/pause.pid (dead), reaped 5 (catatonit), "
+        "left /a/ns_handles (unknown: it may live), left orphan 6"
     )
     assert lines.cleaned_line(entry) == (expected, 6)
     nothing = {**entry, "action": "failed", "files": [], "orphans": [], "msg": "why"}
