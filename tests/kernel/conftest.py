@@ -19,6 +19,8 @@ import pytest
 import throwaway_users
 from throwaway_users import User, lock
 
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.podman_version import PodmanVersion
+
 CHECKOUT = Path(__file__).parents[2]
 
 # Runs a command as root of a new user namespace with the given maps: `MAPS SETUP COMMAND...`.
@@ -229,6 +231,12 @@ def podman() -> Callable[[User, str], str]:
         return result.stdout.strip()
 
     return run
+
+
+@pytest.fixture(scope="session")
+def reads_handles() -> bool:
+    """Whether this host's Podman reads ns_handles; where there is none, one of tomorrow is expected."""
+    return PodmanVersion().reads_handles()
 
 
 def namespaces_of(pid: int | str) -> tuple[int, int]:

@@ -88,9 +88,14 @@ def test_the_pin_outlives_every_process(ns: Run, user: Any, inodes: Any, who: st
     assert inodes(user.pause_pid()) == (first["userns"], first["mntns"])
 
 
-def test_handles_where_the_user_can_open_them_else_a_pause_process(ns: Run, user: Any, handles: str) -> None:
+def test_handles_where_the_user_can_open_them_else_a_pause_process(
+    ns: Run, user: Any, handles: str, reads_handles: bool
+) -> None:
     result = ns(user, env={"PODMAN_NO_PAUSE_PROCESS": "1"})
-    if handles == "user":
+    if not reads_handles:
+        assert (result["action"], result["method"]) == ("created", "pause")
+        assert "reads none" in result["msg"]
+    elif handles == "user":
         assert (result["action"], result["method"], result["pause_pid"]) == ("created", "handles", None)
         assert user.processes() == []
         assert user.handles_file.stat().st_size == 272

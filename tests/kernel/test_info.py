@@ -22,7 +22,6 @@ from ansible_collections.userns.rootless.plugins.module_utils._rootless.asker im
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.host import Host, Scene
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.kernel import Syscalls
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.namespaces import Namespaces, Options
-from ansible_collections.userns.rootless.plugins.module_utils._rootless.podman_version import PodmanVersion
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.processes import comm
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.runtime_dir import no_runtime_directory
 
@@ -138,11 +137,11 @@ def test_stale_pause_files(module: Run, ns: Run, user: Any, content: bytes, verd
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 271, b"\0" * 272, b"\xff" * 272, b"x" * 273])
-def test_corrupt_handles(module: Run, ns: Run, user: Any, content: bytes) -> None:
+def test_corrupt_handles(module: Run, ns: Run, user: Any, content: bytes, reads_handles: bool) -> None:
     plant(user, "ns_handles", content)
     entry = look(module, user)
     # A Podman before 6.0 does not look at them.
-    state = "broken" if PodmanVersion().reads_handles() else "stale"
+    state = "broken" if reads_handles else "stale"
     assert (entry["state"], entry["verdicts"]["ns_handles"]["verdict"]) == (state, "corrupt")
     assert ns(user)["action"] == "created"
     assert not user.handles_file.exists()

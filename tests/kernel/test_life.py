@@ -182,9 +182,19 @@ print(os.stat("/proc/self/ns/user").st_ino, os.stat("/proc/self/ns/mnt").st_ino,
 
 
 @pytest.mark.parametrize(("value", "method"), [(None, "pause"), ("0", "pause"), ("1", "handles"), ("", "handles")])
-def test_the_automatic_method_follows_podman(ns: Run, user: Any, value: str | None, method: str) -> None:
+def test_the_automatic_method_follows_podman(
+    ns: Run, user: Any, value: str | None, method: str, reads_handles: bool
+) -> None:
     env = {} if value is None else {"PODMAN_NO_PAUSE_PROCESS": value}
-    assert ns(user, env=env)["method"] == method
+    result = ns(user, env=env)
+    # A Podman before 6.0 does not know the variable.
+    assert result["method"] == (method if reads_handles else "pause")
+    assert ("reads none" in result["msg"]) == (method == "handles" and not reads_handles)
+
+
+def test_handles_that_this_podman_does_not_read(ns: Run, user: Any, reads_handles: bool) -> None:
+    result = ns(user, method="handles")
+    assert ("will make a namespace of its own" in result["msg"]) == (not reads_handles)
 
 
 def test_changing_the_method_keeps_the_namespace(ns: Run, user: Any) -> None:

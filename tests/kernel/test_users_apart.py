@@ -64,7 +64,7 @@ def clean(
     users: Sequence[User], *, limits: Limits | None = None, syscalls: Syscalls | None = None, **options: Any
 ) -> tuple[list[Cleaning], float]:
     """One call about these users, in this process; the outcomes and its seconds."""
-    host = Host(environment={"PATH": PATH}, limits=limits or Limits())
+    host = Host(environment={"PATH": PATH}, limits=limits or Limits(), podman_path="/nonexistent")
     cleaner = Cleaner(syscalls or Syscalls(), host=host, options=CleaningOptions(**options))
     started = time.monotonic()
     outcomes = each_user(
@@ -94,7 +94,9 @@ class UsedUp(Syscalls):
 
 def namespaces(syscalls: Syscalls, *, variable: str = "1", **options: Any) -> Namespaces:
     environment = {"PATH": PATH, "PODMAN_NO_PAUSE_PROCESS": variable}
-    return Namespaces(syscalls, host=Host(environment=environment), options=Options(pin=True, **options))
+    # A Podman that reads handles is not packaged yet.
+    host = Host(environment=environment, podman_path="/nonexistent")
+    return Namespaces(syscalls, host=host, options=Options(pin=True, **options))
 
 
 @pytest.fixture
