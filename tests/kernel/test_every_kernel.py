@@ -8,9 +8,11 @@ What to expect is probed here, with the system calls themselves, and never taken
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import os
+import shutil
 import socket
 import struct
 import subprocess
@@ -210,7 +212,6 @@ def test_what_is_pinned_needs_no_new_namespace(ns: Run, user: Any, request: pyte
         ("user.max_mnt_namespaces", 0, "userns-off"),
         ("user.max_user_namespaces", 3, "userns-few"),
         ("kernel.unprivileged_userns_clone", 0, "userns-for-root-only"),
-        ("kernel.apparmor_restrict_unprivileged_userns", 1, "userns-apparmor"),
     ],
 )
 def test_what_the_kernel_forbids(
@@ -232,6 +233,80 @@ def codes(result: dict[str, Any]) -> set[str]:
     return {finding["code"] for finding in result["findings"]}
 
 
+# Everything but user namespaces (files of namespaces have no path), to a program by a pattern: a profile for its very
+# path goes before this one.
+FORBIDDING = """abi <abi/4.0>,
+include <tunables/global>
+profile tests-no-userns {directory}/python* flags=(attach_disconnected) {{
+  allow all,
+  audit deny userns,
+}}
+"""
+
+
+@pytest.fixture
+def anew(module: Run, user: Any) -> Run:
+    """Runs a module for the user in a Python of its own: a profile takes hold of what is started under it."""
+
+    def run(name: str) -> dict[str, Any]:
+        result = module(name, users=[user.name], prefix=("env",))
+        assert name == "rootless_ns" or not result.get("failed"), result
+        return result
+
+    return run
+
+
+@pytest.fixture
+def forbid(as_root: None, public_python: str, tmp_path: Path) -> Iterator[Callable[[], None]]:
+    """Has AppArmor refuse user namespaces to Python until the test is over."""
+    features = Path("/sys/kernel/security/apparmor/features/namespaces/mask")
+    if not features.exists() or "userns_create" not in features.read_text():
+        pytest.skip("AppArmor of this kernel has no say in user namespaces")
+    profile = tmp_path / "profile"
+    profile.write_text(FORBIDDING.format(directory=os.path.dirname(os.path.realpath(public_python))))
+
+    def load() -> None:
+        subprocess.run(["apparmor_parser", "--replace", "--skip-cache", str(profile)], check=True)
+
+    yield load
+    subprocess.run(["apparmor_parser", "--remove", str(profile)], check=True)
+
+
+@pytest.fixture
+def restricted(tmp_path: Path) -> Iterator[None]:
+    """The switch of Ubuntu's kernels, on: a copy of /proc/sys/kernel with that one file more. Debian's have none."""
+    settings = Path("/proc/sys/kernel")
+    copy = tmp_path / "kernel"
+    # Some can only be written.
+    with contextlib.suppress(shutil.Error):
+        shutil.copytree(settings, copy)
+    (copy / "apparmor_restrict_unprivileged_userns").write_text("1\n")
+    subprocess.run(["mount", "--bind", str(copy), str(settings)], check=True)
+    yield
+    subprocess.run(["umount", str(settings)], check=True)
+
+
+@in_guests_only
+@pytest.mark.alone
+def test_what_apparmor_forbids(anew: Run, user: Any, forbid: Callable[[], None]) -> None:
+    before = anew("rootless_host_info")
+    assert before["ok"]
+    forbid()
+    result = anew("rootless_host_info")
+    assert not result["ok"]
+    (finding,) = [finding for finding in result["findings"] if finding["code"] not in codes(before)]
+    assert (finding["code"], finding["severity"]) == ("userns-refused", "blocks")
+    assert "Permission denied" in finding["found"]
+    # The command that is told finds the reason.
+    told = subprocess.run(["sh", "-euc", finding["fix"]], check=True, stdout=subprocess.PIPE, text=True).stdout
+    assert 'operation="userns_create"' in told
+    assert 'profile="tests-no-userns"' in told
+    (entry,) = anew("rootless_ns")["namespaces"]
+    assert entry["action"] == "failed"
+    assert "Permission denied" in entry["msg"]
+    assert user.processes() == []
+
+
 def profile_of_the_role(program: str, _finding: dict[str, Any]) -> None:
     template = Path(__file__).parents[2] / "roles/rootless_host/templates/apparmor.j2"
     PROFILE.write_text(template.read_text().replace("{{ __rootless_host_python }}", program))
@@ -250,15 +325,20 @@ PROFILE = Path("/etc/apparmor.d/userns-rootless")
 @pytest.mark.alone
 @pytest.mark.parametrize("allow", [profile_of_the_role, profile_as_told])
 def test_what_apparmor_forbids_is_allowed(
-    module: Run, user: Any, sysctl: Any, public_python: str, allow: Callable[[str, dict[str, Any]], None]
+    anew: Run,
+    user: Any,
+    forbid: Callable[[], None],
+    restricted: None,
+    public_python: str,
+    allow: Callable[[str, dict[str, Any]], None],
 ) -> None:
-    sysctl("kernel.apparmor_restrict_unprivileged_userns", 1)
-
-    # A profile takes hold of what is started under it.
-    def anew(name: str) -> dict[str, Any]:
-        return module(name, users=[user.name], prefix=("env",))
-
+    """The switch is simulated; that user namespaces are refused, and that the profile has them allowed, is not."""
+    forbid()
     (finding,) = [one for one in anew("rootless_host_info")["findings"] if one["code"] == "userns-apparmor"]
+    assert "kernel.apparmor_restrict_unprivileged_userns = 1" in finding["found"]
+    (entry,) = anew("rootless_ns")["namespaces"]
+    assert entry["action"] == "failed"
+    assert "kernel.apparmor_restrict_unprivileged_userns" in entry["msg"]
     try:
         allow(os.path.realpath(public_python), finding)
         assert anew("rootless_host_info")["ok"]

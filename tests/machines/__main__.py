@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,8 +18,7 @@ from . import cache, guest, hosts, inventory, kernels, netns, rootfs
 RELEASES = ("bookworm", "trixie", "sid")
 ALWAYS = ("bookworm", "trixie")
 # The oldest that Debian keeps, and the newest there is.
-# Debian's oldest and newest; of Ubuntu's what only that has: AppArmor's switch for user namespaces.
-KERNELS = {"bookworm": "", "sid": "", "noble": "forbids"}
+KERNELS = ("bookworm", "sid")
 
 
 def up(args: argparse.Namespace) -> None:
@@ -98,19 +98,24 @@ def test_kernels(args: argparse.Namespace) -> int:
     if reason:
         cache.say(f"SKIPPED kernels: {reason}")
         return SKIPPED
-    wanted = dict.fromkeys(args.release, "") if args.release else KERNELS
-    images = {release: kernels.of(release) for release in wanted}
+    images = {release: kernels.of(release) for release in args.release or KERNELS}
     guest.debian()
     failed = 0
+    skipped: list[set[str]] = []
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         started = time.monotonic()
-        for release, (status, text) in zip(images, pool.map(guest.run, images.values(), wanted.values())):
+        for release, (status, text) in zip(images, pool.map(guest.run, images.values())):
             print(f"--- the kernel of {release}\n{text}")
             cache.say(
                 f"The kernel of {release}: {'FAILED' if status else 'passed'}, {time.monotonic() - started:.0f} s"
             )
             failed += status != 0
-    return 1 if failed else 0
+            skipped.append(set(re.findall(r"::(\S+) SKIPPED", text)))
+    # What one kernel lacks another has: a test that none could run says nothing.
+    nowhere = set.intersection(*skipped) if not args.release else set()
+    if nowhere:
+        cache.say(f"FAILED: no kernel could run {' '.join(sorted(nowhere))}")
+    return 1 if failed or nowhere else 0
 
 
 def _named(names: list[str]) -> list[hosts.Host]:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the userns.rootless authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Kernels of Debian and Ubuntu for virtual machines, old and new."""
+"""Kernels of Debian releases for virtual machines, old and new."""
 
 from __future__ import annotations
 
@@ -10,27 +10,17 @@ import re
 import shutil
 import subprocess
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 from . import cache
 
-DEBIAN_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-
-
-@dataclass(frozen=True)
-class Distribution:
-    """An archive, the package that always depends on the newest kernel there, and modules wanted of that."""
-
-    mirror: str
-    meta: str
-    modules: tuple[str, ...]
-
-
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+# The package that always depends on the newest kernel.
+META = "linux-image-cloud-amd64"
+# The name of the day; later kernels keep the image and the modules in packages of their own.
+PREFIXES = ("linux-image-", "linux-binary-", "linux-modules-")
 # A client and a server of NFS, to have a file system that some other machine might serve.
-DEBIAN = Distribution("http://deb.debian.org/debian", "linux-image-cloud-amd64", ("nfsv4", "nfsd"))
-UBUNTU = Distribution("http://archive.ubuntu.com/ubuntu", "linux-image-virtual", ())
-UBUNTU_RELEASES = ("jammy", "noble")
+MODULES = ("nfsv4", "nfsd")
 
 
 def of(suite: str) -> Path:
@@ -39,48 +29,51 @@ def of(suite: str) -> Path:
     Raises MissingError when it cannot be had. Kernels are replaced often; the one at hand stays until the cache is
     removed.
     """
-    distribution = UBUNTU if suite in UBUNTU_RELEASES else DEBIAN
 
     def make(part: Path) -> None:
         cache.say(f"Fetching the kernel of {suite}")
         with tempfile.TemporaryDirectory() as directory:
-            root = _fetch(suite, distribution, Path(directory))
+            archive = _Archive(suite, mirror(), Path(directory))
+            wanted = {name for name in archive.needed_by(META) if name.startswith(PREFIXES)}
+            root = archive.unpack(sorted(wanted - {META}))
             shutil.rmtree(part, ignore_errors=True)
             (part / "modules").mkdir(parents=True)
             found = [*root.glob("boot/vmlinuz-*"), *root.glob("usr/lib/modules/*/vmlinuz")]
             if not found:
                 raise cache.MissingError(f"no bootable kernel in the packages of {suite}")
             shutil.move(found[0], part / "vmlinuz")
-            for number, (name, content) in enumerate(_in_order(root, distribution.modules)):
+            for number, (name, content) in enumerate(_in_order(root, MODULES)):
                 (part / f"modules/{number:02}-{name}.ko").write_bytes(content)
 
-    return cache.made(f"kernel-{suite}", distribution, make)
+    return cache.made(f"kernel-{suite}", (META, PREFIXES, MODULES), make)
 
 
-def _fetch(suite: str, distribution: Distribution, work: Path) -> Path:
-    """The kernel's packages, unpacked."""
-    keyring = DEBIAN_KEYRING
-    if distribution is UBUNTU:
-        # Debian vouches for Ubuntu's keys.
-        trusted = _Archive("sid", DEBIAN.mirror, keyring, work / "keys")
-        keyring = trusted.unpack(["ubuntu-keyring"]) / "usr/share/keyrings/ubuntu-archive-keyring.gpg"
-    archive = _Archive(suite, distribution.mirror, keyring, work / "kernel")
-    # The name of the day; later kernels of Debian keep the image and the modules in packages of their own.
-    prefixes = ["linux-image-", "linux-binary-", *(["linux-modules-"] if distribution.modules else [])]
-    wanted = {name for name in archive.needed_by(distribution.meta) if name.startswith(tuple(prefixes))}
-    return archive.unpack(sorted(wanted - {distribution.meta}))
+def mirror() -> str:
+    """The address of Debian's archive that this machine's apt is set up with.
+
+    Raises MissingError where there is none, or where apt has not read it yet.
+    """
+    wanted = ("Created-By: Packages", "Origin: Debian", "Label: Debian", "Component: main")
+    # A list of mirrors (apt-transport-mirror(1)) or a disc is no address to fetch from.
+    for address in _run("apt-get", "indextargets", "--format", "$(REPO_URI)", *wanted).splitlines():
+        if address.startswith(("http://", "https://")):
+            return address
+    raise cache.MissingError(
+        "apt of this machine has no archive of Debian's to fetch kernels from, or has not read it yet: "
+        "name one in /etc/apt/sources.list.d and run apt-get update"
+    )
 
 
 class _Archive:
     """One release of a package archive, looked into with apt, apart from the packages of this machine."""
 
-    def __init__(self, suite: str, mirror: str, keyring: Path, work: Path) -> None:
+    def __init__(self, suite: str, mirror: str, work: Path) -> None:
         self._suite = suite
         self._work = work
         for name in ("state/lists/partial", "cache/archives/partial", "debs", "root"):
             (work / name).mkdir(parents=True)
         (work / "status").touch()
-        (work / "sources.list").write_text(f"deb [signed-by={keyring}] {mirror} {suite} main\n")
+        (work / "sources.list").write_text(f"deb [signed-by={KEYRING}] {mirror} {suite} main\n")
         self._run("apt-get", "--quiet", "update")
 
     def needed_by(self, package: str) -> set[str]:
@@ -109,14 +102,17 @@ class _Archive:
         }
         options = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
         try:
-            result = subprocess.run(
-                [tool, *options, *arguments], capture_output=True, text=True, check=False, cwd=self._work / "debs"
-            )
-        except FileNotFoundError:
-            raise cache.MissingError(f"needs {tool}, to fetch kernels") from None
-        if result.returncode:
-            raise cache.MissingError(f"no kernel of {self._suite}: {' '.join(result.stderr.split()[-40:])}")
-        return result.stdout
+            return _run(tool, *options, *arguments, cwd=self._work / "debs")
+        except subprocess.CalledProcessError as error:
+            raise cache.MissingError(f"no kernel of {self._suite}: {' '.join(error.stderr.split()[-40:])}") from None
+
+
+def _run(tool: str, *arguments: str, cwd: Path | None = None) -> str:
+    """What a tool prints. Raises MissingError without it, CalledProcessError when it fails."""
+    try:
+        return subprocess.run([tool, *arguments], capture_output=True, text=True, check=True, cwd=cwd).stdout
+    except FileNotFoundError:
+        raise cache.MissingError(f"needs {tool}, to fetch kernels") from None
 
 
 def _in_order(root: Path, wanted: tuple[str, ...]) -> list[tuple[str, bytes]]:

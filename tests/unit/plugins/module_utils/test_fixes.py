@@ -11,6 +11,7 @@ import os
 import pwd
 import struct
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -160,6 +161,35 @@ def test_both_limits_rise_where_one_is_used_up(tmp_path: Path) -> None:
     fix = why_refused(str(tmp_path), errno.ENOSPC, "No space left on device").fix
     assert "sysctl -w user.max_user_namespaces=40000 " in fix
     assert "sysctl -w user.max_mnt_namespaces=15000 " in fix
+
+
+@pytest.mark.parametrize(
+    ("switch", "number", "code"),
+    [
+        ("1\n", errno.EPERM, "userns-apparmor"),
+        ("1\n", errno.EACCES, "userns-apparmor"),
+        # Neither the switch nor a profile ever answers so.
+        ("1\n", errno.ENOSPC, "userns-refused"),
+        ("0\n", errno.EACCES, "userns-refused"),
+        (None, errno.EACCES, "userns-refused"),
+        ("", errno.EACCES, "userns-refused"),
+    ],
+)
+def test_the_switch_of_ubuntus_kernels(tmp_path: Path, switch: str | None, number: int, code: str) -> None:
+    """On a simulated /proc. That the profile lets user namespaces through is tried in guests."""
+    name = "apparmor_restrict_unprivileged_userns"
+    settings, status = tmp_path / "sys/kernel", tmp_path / "self/status"
+    settings.mkdir(parents=True)
+    status.parent.mkdir()
+    status.write_text("Name:\tpython3\nSeccomp:\t0\n")
+    if switch is not None:
+        (settings / name).write_text(switch)
+    finding = why_refused(str(tmp_path), number, "so it is")
+    assert finding.code == code
+    assert "so it is" in finding.found
+    for text in (finding.found, finding.fix):
+        assert (f"kernel.{name}" in text) is (code == "userns-apparmor")
+    assert (os.path.realpath(sys.executable) in finding.fix) is (code == "userns-apparmor")
 
 
 @pytest.mark.parametrize(
