@@ -99,7 +99,7 @@ def test_no_ranges_means_a_single_id(ns: Run, make_user: Any) -> None:
 
 def test_no_runtime_directory(ns: Run, make_user: Any) -> None:
     user = make_user(runtime_dir=False)
-    squatted = Path(f"/tmp/storage-run-{user.uid}")
+    squatted = user.temporary_dir
     squatted.mkdir()
     result = ns(user)
     assert result["failed"]

@@ -215,7 +215,7 @@ def test_no_runtime_directory(look: Look, make_user: Any) -> None:
     user = make_user(runtime_dir=False)
     found = look(user)
     assert (found["ok"], found["codes"]) == (True, ["runtime-dir-missing"])
-    fallback = Path(f"/tmp/storage-run-{user.uid}")
+    fallback = user.temporary_dir
     fallback.mkdir(mode=0o755)
     found = look(user)
     assert (found["ok"], found["codes"]) == (False, ["runtime-dir-unusable"])

@@ -212,10 +212,10 @@ def test_pause_processes_of_other_runtime_directories_are_no_orphans(
 def test_directories_that_podman_would_not_use(clean: Run, make_user: Any) -> None:
     user, other = make_user(), make_user()
     path = plant(user, "pause.pid", b"junk")
-    user.runtime_dir.chmod(0o770)
+    user.runtime_dir.chmod(0)
     result = clean(user)
     assert (result["changed"], result["files"], result.get("failed", False)) == (False, [], False)
-    assert "0770" in result["problems"][0]
+    assert f"{user.runtime_dir}: Permission denied" in result["problems"][0]
     user.runtime_dir.chmod(0o700)
     os.chown(user.runtime_dir, other.uid, other.gid)
     assert f"owned by UID {other.uid}" in clean(user)["problems"][0]

@@ -123,12 +123,12 @@ def test_a_directory_that_comes_and_goes(
 
 @pytest.mark.parametrize("name", ["storage-run", "podman-run"])
 def test_a_directory_that_stays(ns: Run, module: Run, victim: Any, squatter: Any, user: Any, name: str) -> None:
-    """Podman 5.0 and later fail where `storage-run-UID` is somebody else's, and do not look at `podman-run-UID`."""
+    """The name that this host's Podman uses is taken, and it fails; or the one that it does not look at."""
     path = Path(f"/tmp/{name}-{victim.uid}")
     squatter.run("mkdir", "-m", "777", str(path))
     whose = f"{path} is owned by UID {squatter.uid} ({squatter.name}), not {victim.uid}"
     result = module("rootless_ns", users=[victim.name, user.name])
-    taken = name == "storage-run"
+    taken = path == victim.temporary_dir
     assert [entry["action"] for entry in result["namespaces"]] == ["failed" if taken else "created", "created"]
     if taken:
         message = result["namespaces"][0]["msg"]
@@ -151,4 +151,4 @@ def test_a_directory_that_stays(ns: Run, module: Run, victim: Any, squatter: Any
     shutil.rmtree(victim.runtime_dir)
     # What the message says to do.
     subprocess.run(["rm", "-r", path], check=True)
-    assert ns(victim)["state_dir"] == f"/tmp/storage-run-{victim.uid}/libpod/tmp"
+    assert ns(victim)["state_dir"] == f"{victim.temporary_dir}/libpod/tmp"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import functools
 import os
 import pwd
 import re
@@ -53,6 +54,11 @@ class User:
     @property
     def pin(self) -> Path:
         return PINS / str(self.uid)
+
+    @property
+    def temporary_dir(self) -> Path:
+        """The runtime directory that this host's Podman falls back to."""
+        return Path(f"/tmp/{'podman' if is_podman_before_5() else 'storage'}-run-{self.uid}")
 
     def command(self, *command: str, env: dict[str, str] | None = None) -> list[str]:
         """The command line that runs a command as this user with a clean environment."""
@@ -101,6 +107,14 @@ class User:
 
     def kill_pause(self) -> None:
         kill_and_wait(self.pause_pid())
+
+
+@functools.cache
+def is_podman_before_5() -> bool:
+    if shutil.which("podman") is None:
+        return False
+    told = subprocess.run(["podman", "--version"], capture_output=True, text=True, check=True).stdout
+    return int(told.split()[-1].split(".")[0]) < 5
 
 
 def kill_and_wait(pid: int) -> None:
@@ -181,7 +195,7 @@ def remove(user: User) -> None:
         detach(point)
     shutil.rmtree(user.runtime_dir, ignore_errors=True)
     (STUCK / str(user.uid)).unlink(missing_ok=True)
-    for name in (f"storage-run-{user.uid}", f"podman-run-{user.uid}", f"containers-user-{user.uid}"):
+    for name in (f"storage-run-{user.uid}", f"podman-run-{user.uid}", f"run-{user.uid}", f"containers-user-{user.uid}"):
         shutil.rmtree(Path("/tmp") / name, ignore_errors=True)
     shadow("userdel", "--force", user.name)
 

@@ -11,7 +11,7 @@ That takes a repair.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -237,6 +237,8 @@ class Cleaner:
         """Where state of the user may be, and whether it was asked to clean there."""
         asked = self._options.state_dir
         places = dict.fromkeys(self._candidates(account), asked is None)
+        if asked is None:
+            places.update(dict.fromkeys(self._old_places(account, places), True))
         # A Podman with a runtime directory of its own: its pause processes name it.
         try:
             own, unseen = self._runtime_directories(account, pausing)
@@ -258,6 +260,12 @@ class Cleaner:
     def _candidates(self, account: Account) -> list[Candidate]:
         host = self._scene.host
         return candidates(account.uid, run=host.run, tmp=host.tmp, environment=host.environment_of(account))
+
+    def _old_places(self, account: Account, places: Iterable[Candidate]) -> list[Candidate]:
+        """What only the user's child may look for: in its home, and below its runtime directories."""
+        with self._scene.agent(account) as agent:
+            found = agent.call("old_places", places=[place.path for place in places])
+        return [Candidate(**place) for place in found]
 
     def _runtime_directories(self, account: Account, pausing: tuple[PauseProcess, ...]) -> tuple[set[str], list[str]]:
         """What pause processes name, and why some of it cannot be looked into."""
@@ -413,7 +421,7 @@ class Cleaner:
                     found = agent.call("inspect")
                 unseen += [found["state_dir"]] if found.get("may_hold_state") else []
                 file = found["files"].get(pause.FILE_NAME)
-                if file and file["content"] == str(process.pid).encode().hex():
+                if file and file["content"] and _names(bytes.fromhex(file["content"]), process.pid):
                     orphan.why = "it changed while it was looked at"
                     return
             if unseen:
@@ -435,6 +443,13 @@ class Cleaner:
 
 def _is_stale(file: FileOutcome) -> bool:
     return file.finding.verdict in (STALE_PAUSE if file.name == pause.FILE_NAME else STALE_HANDLES)
+
+
+def _names(content: bytes, pid: int) -> bool:
+    try:
+        return pause.parse_pid(content)[0] == pid
+    except pause.PauseError:
+        return False
 
 
 def _why_left(state: UserState, finding: Finding) -> str:

@@ -45,11 +45,12 @@ class Handles:
 
     @classmethod
     def parse(cls, data: bytes) -> Handles:
-        """Read the file's content; bytes after a payload are Podman's stack garbage and ignored.
+        """Read the file's content; bytes after a payload are Podman's stack garbage and ignored, and so are those after
+        the first 272, which Podman does not read.
 
         Raises `CorruptHandlesError` where Podman fails with "Invalid argument".
         """
-        if len(data) != FILE_SIZE:
+        if len(data) < FILE_SIZE:
             raise CorruptHandlesError(f"{len(data)} bytes long, must be {FILE_SIZE}")
         handles = []
         for index, name in enumerate(("user", "mount")):

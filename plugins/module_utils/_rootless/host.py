@@ -20,9 +20,9 @@ from .kernel import Syscalls
 from .patience import Limits, Patience, UserTime
 from .pause_cgroups import PauseCgroups
 from .pin import PinStore
-from .podman_version import TOOL_PATH, PodmanVersion
+from .podman_version import TOOL_PATH, PodmanVersion, Version
 from .processes import ProcessTable
-from .runtime_dir import Candidate, candidates, no_runtime_directory
+from .runtime_dir import Candidate, all_podmans_agree, candidates, no_runtime_directory
 from .stuck import StuckProcesses
 from .user_paths import UserPaths
 from .userside import order_for, work_for_user
@@ -54,7 +54,8 @@ class Agents:
 
     def __init__(self, syscalls: Syscalls, host: Host) -> None:
         self._host = host
-        paths = UserPaths(syscalls, proc=host.proc, trusted=(f"{host.run}/user", host.tmp))
+        self.podman = PodmanVersion(path=host.podman_path)
+        self._paths = paths = UserPaths(syscalls, proc=host.proc, trusted=(f"{host.run}/user", host.tmp))
         excess = find_excess(syscalls)
         self._births = Births(
             lambda channel, order: work_for_user(channel, order, syscalls, paths, excess=excess), syscalls
@@ -78,6 +79,7 @@ class Agents:
             tmp=host.tmp,
             environment=host.environment_of(account),
             candidate=candidate,
+            podman=self._podman_for(account) if candidate is None else None,
             starts=starts,
         )
         return Agent(
@@ -87,6 +89,13 @@ class Agents:
             patience=patience,
             left_behind=lambda pid: self._stuck.record(account.uid, pid),
         )
+
+    def _podman_for(self, account: Account) -> Version | None:
+        """The version of Podman, where the user's runtime directory goes by it."""
+        environment = self._host.environment_of(account)
+        if all_podmans_agree(account.uid, paths=self._paths, run=self._host.run, environment=environment):
+            return None
+        return self.podman.get()
 
     def patience(self, account: Account) -> UserTime:
         """The user's time in this call."""
@@ -109,7 +118,7 @@ class Scene:
         self._agents = Agents(syscalls, host)
         self.pins = PinStore(syscalls, run=host.run, proc=host.proc)
         self.cgroups = PauseCgroups(proc=host.proc, run=host.run)
-        self.podman = PodmanVersion(path=host.podman_path)
+        self.podman = self._agents.podman
         self._owner_opens: bool | None = None
         self.rescan()
 
@@ -143,7 +152,7 @@ class Scene:
             or self.pins.is_left(account.uid)
         ):
             return self.agent(account)
-        return NothingThere(no_runtime_directory(account.uid, run=host.run, tmp=host.tmp))
+        return NothingThere(no_runtime_directory(account.uid, run=host.run, tmp=host.tmp, podman=self.podman.get()))
 
     def inspect(self, account: Account, agent: Asked) -> Inspection:
         """What the agent finds, judged."""

@@ -230,10 +230,15 @@ class Inspector:
         if file["content"] is None:
             return Finding(GARBAGE, file["problem"], identity=identity, readable=False)
         try:
-            pid = pause.parse_pid(bytes.fromhex(file["content"]))
+            pid, strict = pause.parse_pid(bytes.fromhex(file["content"]))
         except pause.PauseError as error:
             return Finding(GARBAGE, str(error), identity=identity)
-        return replace(self._judge_pid(look, pid), identity=identity, pid=pid)
+        found = replace(self._judge_pid(look, pid), identity=identity, pid=pid, strict=strict)
+        if strict:
+            return found
+        # Of a dead process, Podman's second way cannot even read it.
+        verdict = GARBAGE if found.verdict == DEAD else found.verdict
+        return replace(found, verdict=verdict, evidence=f"{found.evidence}; the file holds more than its PID")
 
     def _judge_pid(self, look: _Look, pid: int) -> Finding:
         """Verdict on a PID that a user's file names; the PID is nothing but a claim."""

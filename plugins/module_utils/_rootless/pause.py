@@ -43,12 +43,18 @@ class PauseError(RootlessError):
     """A pause process could not be started, or `pause.pid` holds no PID."""
 
 
-def parse_pid(content: bytes) -> int:
-    """The PID in `pause.pid`: decimal, nothing else, not even a newline. Raises `PauseError`."""
-    if not re.fullmatch(rb"[1-9][0-9]{0,6}", content) or int(content) > _MAX_PID:
-        found = content[:FILE_LIMIT].decode("utf-8", "surrogateescape")
-        raise PauseError(f"holds '{found}', not a PID")
-    return int(content)
+def parse_pid(content: bytes) -> tuple[int, bool]:
+    """The PID in `pause.pid`, and whether the file holds nothing else. Raises `PauseError`.
+
+    As Podman's C code, which comes first: strtol(3) of at most 11 bytes, so that leading blanks, a sign and what
+    follows the number do no harm. Its Go code, which comes second, reads digits only (strconv), and no such file.
+    """
+    found = re.match(rb"[ \t\n\v\f\r]*\+?([0-9]+)", content[:FILE_LIMIT])
+    pid = int(found[1]) if found else 0
+    if not 0 < pid <= _MAX_PID:
+        text = content[:FILE_LIMIT].decode("utf-8", "surrogateescape")
+        raise PauseError(f"holds '{text}', not a PID")
+    return pid, content == str(pid).encode()
 
 
 def marks(*, uid: int, gid: int, runtime_dir: str) -> dict[str, str]:

@@ -127,8 +127,12 @@ def plan_present(state: UserState, wish: Wish) -> Plan:
         if orphan.unmapped
     ]
     pause_good = state.pause.verdict == LIVE and state.pause.namespace == target
-    if state.pause.exists and not pause_good and state.pause.verdict != UNKNOWN:
+    # Podman's first way reads it, its second does not.
+    rewritten = pause_good and not state.pause.strict and wish.method == METHOD_PAUSE
+    if state.pause.exists and (not pause_good or rewritten) and state.pause.verdict != UNKNOWN:
         steps.append(_remove_pause(state))
+    if rewritten:
+        steps.append(WritePause(state.pause.pid))
     handles_good = _handles_good(state, target)
     if state.handles.exists and not handles_good and _handles_removable(state, target):
         steps.append(_remove_handles(state))

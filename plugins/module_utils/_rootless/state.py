@@ -34,8 +34,9 @@ class Finding:
     """One key: its verdict, the evidence for it, and the namespace it opens if it is live.
 
     A recycled `pause.pid` has one, too, where the process that it names lives in a namespace of the user's: Podman
-    joins that. `identity` is device and inode number of the file, `pid` what `pause.pid` says; `command` and `owner`
-    (a UID) are of the process that has that PID. `readable`: it is a file with a content to judge.
+    joins that. `identity` is device and inode number of the file, `pid` what `pause.pid` says, `strict`
+    whether it says nothing else; `command` and `owner` (a UID) are of the process that has that PID. `readable`: it is a
+    file with a content to judge.
     """
 
     verdict: str = MISSING
@@ -46,6 +47,7 @@ class Finding:
     command: str | None = None
     owner: int | None = None
     readable: bool = True
+    strict: bool = True
 
     @property
     def exists(self) -> bool:

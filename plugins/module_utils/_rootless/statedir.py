@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The files in a user's state directory, handled without ever trusting what lies there.
 
-Runs as the user itself (see `as_user`). Directories are entered without following symbolic links, files are
-opened without blocking, and only regular files of this user, with one name and of a sane size, are read.
+Runs as the user itself (see `as_user`). Each directory must be the user's; a symbolic link is followed where Podman
+follows it, if the user (or root) has made it. Files are opened without blocking, and of regular files only the start
+is read, as Podman does, whoever owns them and by whichever link they are reached: the kernel judges the user's access.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from types import TracebackType
 
 from .errors import RootlessError
 from .kernel import Syscalls
-from .user_paths import UserPaths
+from .user_paths import LinkError, UserPaths
 
 # In front of our own temporary files, where the file system has no unnamed ones; swept under the lock.
 _TEMPORARY_PREFIX = ".rootless-ns."
@@ -46,7 +47,7 @@ class Artefact:
 
 
 class StateDir:
-    """An open state directory. Every path step is opened `O_NOFOLLOW`; names are single components."""
+    """An open state directory. Names are single components."""
 
     def __init__(
         self, *, runtime_dir: str, subdirectory: str, uid: int, syscalls: Syscalls, paths: UserPaths | None = None
@@ -64,35 +65,46 @@ class StateDir:
         try:
             self._fd = self._paths.open_directory(runtime_dir)
         except NotADirectoryError:
-            raise StateDirError(f"{runtime_dir} is not a directory (a symbolic link is never followed)") from None
+            raise StateDirError(f"{runtime_dir} is not a directory") from None
+        # Without symbolic links.
+        self._real = runtime_dir
         try:
-            status = os.fstat(self._fd)
             # Looked at before by its name: it must be the same directory, or one that is the user's as well.
-            if subdirectory and (status.st_uid != uid or status.st_mode & 0o022):
-                raise StateDirError(f"{runtime_dir} is not a directory of UID {uid} that only this user may write to")
-            self._enter(runtime_dir, subdirectory)
+            if subdirectory:
+                self._check_owner(runtime_dir)
+            self._enter(subdirectory)
         except BaseException:
             os.close(self._fd)
             raise
-        if os.fstat(self._fd).st_uid != uid:
-            os.close(self._fd)
-            raise StateDirError(f"{self.path} is not owned by UID {uid}")
 
-    def _enter(self, walked: str, subdirectory: str) -> None:
+    def _check_owner(self, path: str) -> None:
+        """Each directory on the way is the user's: nobody else can put a state directory there."""
+        if os.fstat(self._fd).st_uid != self._uid:
+            raise StateDirError(f"{path} is not owned by UID {self._uid}")
+
+    def _enter(self, subdirectory: str) -> None:
         """Step by step into the directory itself, which is then open for reading."""
         for part in [*filter(None, subdirectory.split("/")), "."]:
+            path = os.path.normpath(os.path.join(self._real, part))
             try:
-                fd = self._open(part, _DIRECTORY, where=walked)
+                fd = self._open(part, _DIRECTORY, where=self._real)
             except OSError as error:
-                path = os.path.normpath(os.path.join(walked, part))
-                if error.errno in (errno.ELOOP, errno.ENOTDIR):
-                    raise StateDirError(f"{path} is not a directory (a symbolic link is never followed)") from None
                 if error.errno == errno.ENOENT:
                     raise
-                raise StateDirError(f"{path}: {error.strerror}") from None
+                if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+                    raise StateDirError(f"{path}: {error.strerror}") from None
+                fd, path = self._follow(part, path)
             os.close(self._fd)
-            self._fd = fd
-            walked = os.path.join(walked, part)
+            self._fd, self._real = fd, path
+            self._check_owner(path)
+
+    def _follow(self, part: str, path: str) -> tuple[int, str]:
+        try:
+            return self._paths.open_linked(self._fd, part, where=self._real, uid=self._uid)
+        except LinkError as error:
+            raise StateDirError(str(error)) from None
+        except OSError as error:
+            raise StateDirError(f"{path}: {error.strerror}") from None
 
     def _open(self, name: str, flags: int, mode: int = 0, *, where: str | None = None) -> int:
         return self._paths.open_below(self._fd, name, flags, mode, where=where or self.path)
@@ -119,26 +131,35 @@ class StateDir:
         self._locks.clear()
 
     def read(self, name: str, *, limit: int) -> Artefact | None:
-        """The file's content up to `limit` bytes; None when there is no such file. Never blocks."""
+        """The file's first `limit` bytes, and one more if it has more; None when there is no such file. Never blocks.
+
+        The identity is that of the name itself, also where it is a symbolic link.
+        """
         try:
             status = self._status(name)
+            identity = _identity(status)
+            if stat.S_ISLNK(status.st_mode):
+                fd = self._open_link(name)
+            elif stat.S_ISREG(status.st_mode):
+                fd = self._open(name, os.O_RDONLY | _FILE)
+            else:
+                return Artefact(identity, problem=_not_a_file(status))
         except FileNotFoundError:
             return None
-        problem = self._problem(status, limit=limit)
-        if problem is None:
+        except LinkError as error:
+            return Artefact(identity, problem=f"is a symbolic link: {error}")
+        except OSError as error:
+            return Artefact(identity, problem=f"cannot be opened: {error.strerror}")
+        with os.fdopen(fd, "rb", buffering=0) as file:
+            opened = os.fstat(fd)
+            if not stat.S_ISLNK(status.st_mode):
+                identity = _identity(opened)
+            if not stat.S_ISREG(opened.st_mode):
+                return Artefact(identity, problem=_not_a_file(opened))
             try:
-                fd = self._open(name, os.O_RDONLY | _FILE)
-            except FileNotFoundError:
-                return None
+                return Artefact(identity, content=file.read(limit + 1))
             except OSError as error:
-                problem = f"cannot be opened: {error.strerror}"
-            else:
-                with os.fdopen(fd, "rb", buffering=0) as file:
-                    status = os.fstat(fd)
-                    problem = self._problem(status, limit=limit)
-                    if problem is None:
-                        return Artefact(identity=_identity(status), content=file.read(limit + 1))
-        return Artefact(identity=_identity(status), problem=problem)
+                return Artefact(identity, problem=f"cannot be read: {error.strerror}")
 
     def has(self, name: str) -> bool:
         """Whether there is anything of that name."""
@@ -148,16 +169,13 @@ class StateDir:
             return False
         return True
 
-    def _problem(self, status: os.stat_result, *, limit: int) -> str | None:
-        if not stat.S_ISREG(status.st_mode):
-            return f"is {_kind(status.st_mode)}, not a regular file"
-        if status.st_uid != self._uid:
-            return f"is owned by UID {status.st_uid}, not {self._uid}"
-        if status.st_nlink > 1:
-            return f"has {status.st_nlink} names (hard links)"
-        if status.st_size > limit:
-            return f"is {status.st_size} bytes long, at most {limit} make sense"
-        return None
+    def _open_link(self, name: str) -> int:
+        """What a symbolic link leads to. Raises `LinkError` where that is no file to read."""
+        target = os.readlink(name, dir_fd=self._fd)
+        try:
+            return self._paths.open_file(os.path.join(self._real, target), os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        except FileNotFoundError:
+            raise LinkError(f"{target} does not exist") from None
 
     def lock(self, name: str, *, timeout: float) -> None:
         """Take flock(2) `LOCK_EX` on a lock file, made 0600 if missing, until `close`.
@@ -239,13 +257,11 @@ class StateDir:
             artefact = self.read(name, limit=limit)
             return artefact if artefact and artefact.identity == identity else None
         self._claims[name] = fd
-        status = os.fstat(fd)
-        if _identity(status) != identity or self._identity_of(name) != identity:
+        if _identity(os.fstat(fd)) != identity or self._identity_of(name) != identity:
             self.release(name)
             return None
-        problem = self._problem(status, limit=limit)
-        content = None if problem else os.pread(fd, limit + 1, 0)
-        return Artefact(identity=identity, content=content, problem=problem)
+        # Only regular files are locked.
+        return Artefact(identity=identity, content=os.pread(fd, limit + 1, 0))
 
     def release(self, name: str) -> None:
         """Let go of a claim, if there is one."""
@@ -307,6 +323,10 @@ class StateDir:
 
 def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
+
+
+def _not_a_file(status: os.stat_result) -> str:
+    return f"is {_kind(status.st_mode)}, not a regular file"
 
 
 def _kind(mode: int) -> str:

@@ -27,6 +27,10 @@ class UserFileSystemError(RootlessError):
     """What the user has named is on a file system that must not be asked, or behind one."""
 
 
+class LinkError(RootlessError):
+    """A symbolic link that is not followed, although Podman may follow it."""
+
+
 @dataclass(frozen=True)
 class _Mount:
     """`owner` is the UID for which a file system in user space was mounted; None for all other file systems."""
@@ -65,6 +69,62 @@ class UserPaths:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
         return fd
 
+    def resolve(self, path: str) -> str:
+        """The path without symbolic links, the last name included; what it names is there.
+
+        Raises `OSError` and `UserFileSystemError`.
+        """
+        fd, resolved = self._walk(path, follow=True)
+        os.close(fd)
+        return resolved
+
+    def open_linked(self, dir_fd: int, name: str, *, where: str, uid: int) -> tuple[int, str]:
+        """Follow a symbolic link to a directory as Podman does; `dir_fd` is at `where`.
+
+        Only a link that the user (or root) has made, and only into a directory of the user's. Returns a descriptor
+        (`O_PATH`) and its path without links. Raises `LinkError` for all others, `OSError` and `UserFileSystemError`.
+        """
+        link = self.open_below(dir_fd, name, _PATH, where=where)
+        path = os.path.normpath(os.path.join(where, name))
+        try:
+            status = os.fstat(link)
+            if not stat.S_ISLNK(status.st_mode):
+                raise LinkError(f"{path} is not a directory")
+            if status.st_uid not in (uid, 0):
+                raise LinkError(f"{path} is a symbolic link of UID {status.st_uid}: it is not followed; remove it")
+            target = os.readlink("", dir_fd=link)
+        finally:
+            os.close(link)
+        try:
+            fd, resolved = self._walk(os.path.join(where, target), follow=True)
+        except FileNotFoundError:
+            raise LinkError(
+                f"{path} is a symbolic link to {target}, which does not exist: Podman fails there, too (chmod {path}: "
+                f"no such file or directory). Make that directory, or remove the link: rm {path}"
+            ) from None
+        status = os.fstat(fd)
+        if stat.S_ISDIR(status.st_mode) and status.st_uid == uid:
+            return fd, resolved
+        os.close(fd)
+        what = f"a directory of UID {status.st_uid}" if stat.S_ISDIR(status.st_mode) else "not a directory"
+        raise LinkError(
+            f"{path} is a symbolic link to {target}, {what}: Podman fails there, too (chmod {path}: operation not "
+            f"permitted). Remove the link: rm {path}"
+        )
+
+    def open_file(self, path: str, flags: int) -> int:
+        """Open what a path leads to if it is a regular file, links followed: as Podman reads its own files.
+
+        Raises `OSError`, `LinkError` where it is none, and `UserFileSystemError`.
+        """
+        fd, resolved = self._walk(path, follow=True)
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise LinkError(f"{resolved} is not a regular file")
+            return os.open(f"{self._proc}/self/fd/{fd}", flags | os.O_CLOEXEC)
+        finally:
+            os.close(fd)
+
     def open_below(self, dir_fd: int, name: str, flags: int, mode: int = 0, *, where: str) -> int:
         """Open a name in an open directory, which is at `where`, on the same mount; a symbolic link is not followed.
 
@@ -84,10 +144,13 @@ class UserPaths:
         """A descriptor (`O_PATH`) of what has this name, on a mount that may be asked."""
         if os.path.dirname(path) in self._trusted:
             return self._checked(os.open(path, _PATH), path)
-        return self._walk(path)
+        return self._walk(path, follow=False)[0]
 
-    def _walk(self, path: str) -> int:
-        """From the root name by name, each looked at before anything is looked up in it."""
+    def _walk(self, path: str, *, follow: bool) -> tuple[int, str]:
+        """From the root name by name, each looked at before anything is looked up in it.
+
+        `follow`: also the last name, if it is a link. Returns the path without links as well.
+        """
         names, links = path.split("/")[::-1], 0
         walked = "/"
         fd = os.open("/", _PATH | os.O_DIRECTORY)
@@ -98,11 +161,13 @@ class UserPaths:
                     continue
                 there = os.path.join(walked, name)
                 found = self._checked(_open(name, fd), there)
-                if not any(names) or not stat.S_ISLNK(os.fstat(found).st_mode):
+                status = os.fstat(found)
+                if not stat.S_ISLNK(status.st_mode) or not (follow or any(names)):
                     os.close(fd)
                     fd, walked = found, there
                     continue
                 try:
+                    _check_link(status, os.fstat(fd), there)
                     target = os.readlink("", dir_fd=found)
                 finally:
                     os.close(found)
@@ -116,7 +181,7 @@ class UserPaths:
         except BaseException:
             os.close(fd)
             raise
-        return fd
+        return fd, os.path.normpath(walked)
 
     def _checked(self, fd: int, path: str) -> int:
         """The descriptor, if it is on a mount that may be asked; if not, it is closed. Raises `UserFileSystemError`."""
@@ -161,6 +226,13 @@ def is_anothers(path: str, uid: int, *, proc: str = "/proc") -> bool:
     finally:
         os.close(fd)
         os.close(above)
+
+
+def _check_link(link: os.stat_result, directory: os.stat_result, path: str) -> None:
+    """As the kernel does for Podman (fs.protected_symlinks of proc(5)). Raises `PermissionError`."""
+    shared = directory.st_mode & stat.S_ISVTX and directory.st_mode & stat.S_IWOTH
+    if shared and link.st_uid not in (os.geteuid(), directory.st_uid):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
 
 
 def _open(name: str, dir_fd: int) -> int:

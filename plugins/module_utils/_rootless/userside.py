@@ -27,6 +27,8 @@ from .handover import Excess
 from .idmap import IdMapEntry
 from .kernel import CLONE_NEWNS, CLONE_NEWUSER, Syscalls
 from .map_writer import TOOL_PATH, write_maps
+from .podman_places import cached_state_dir
+from .podman_version import Version
 from .runtime_dir import (
     Candidate,
     NoRuntimeDirectoryError,
@@ -34,6 +36,7 @@ from .runtime_dir import (
     check_candidate,
     find_runtime_directory,
     make_state_dir,
+    old_places,
 )
 from .statedir import Artefact, StateDir, StateDirError
 from .text import shorten
@@ -43,6 +46,8 @@ from .user_paths import UserPaths
 KILL_SECONDS = 2.0
 
 _MAX_PATH = 1024
+# The settings are in one of the first pages of the database.
+_MAX_DATABASE = 1 << 20
 
 # What Podman leaves when it first runs after the host has booted.
 _HAS_RUN = "alive"
@@ -59,15 +64,20 @@ def order_for(
     tmp: str,
     environment: Mapping[str, str],
     candidate: Candidate | None,
+    podman: Version | None = None,
     starts: bool = False,
 ) -> Order:
-    """What `work_for_user` needs. `environment` and `candidate` as in `UserSide`; `starts`: it may start processes."""
+    """What `work_for_user` needs. `environment`, `candidate` and `podman` as in `UserSide`.
+
+    `starts`: it may start processes.
+    """
     return {
         "account": asdict(account),
         # Asked here, where the name service is loaded once: each child would load it anew.
         "groups": [] if account.is_self else os.getgrouplist(account.name, account.gid),
         "places": {"proc": proc, "run": run, "tmp": tmp, "environment": dict(environment)},
         "candidate": candidate and asdict(candidate),
+        "podman": podman,
         "starts": starts,
     }
 
@@ -82,7 +92,8 @@ def work_for_user(
     told = json.loads(order)
     account = Account(**told["account"])
     candidate = told["candidate"] and Candidate(**told["candidate"])
-    side = UserSide(account, syscalls=syscalls, **told["places"], paths=paths, candidate=candidate)
+    podman = told["podman"] and tuple(told["podman"])
+    side = UserSide(account, syscalls=syscalls, **told["places"], paths=paths, candidate=candidate, podman=podman)
     serve(channel, account, told["groups"], side.operations(), syscalls, excess=excess, login=told["starts"])
 
 
@@ -100,8 +111,12 @@ class UserSide:
         environment: Mapping[str, str],
         paths: UserPaths,
         candidate: Candidate | None = None,
+        podman: Version | None = None,
     ) -> None:
-        """`environment` is empty unless the caller acts for itself; `candidate` stands for Podman's choice."""
+        """`environment` is empty unless the caller acts for itself; `candidate` stands for Podman's choice.
+
+        `podman` is the version whose choice it is, where that matters (see `runtime_dir.all_podmans_agree`).
+        """
         self._account = account
         self._syscalls = syscalls
         self._proc = proc
@@ -109,6 +124,7 @@ class UserSide:
         self._tmp = tmp
         self._environment = environment
         self._candidate = candidate
+        self._podman = podman
         self._paths = paths
         self._state_dir: StateDir | None = None
         self._started: set[int] = set()
@@ -120,6 +136,8 @@ class UserSide:
             "inspect": self.inspect,
             "marks": self.marks,
             "runtime_directories": self.runtime_directories,
+            "old_places": self.old_places,
+            "cached_state_dir": self.cached_state_dir,
             "containers": self.containers,
             "lock": self.lock,
             "create": self.create,
@@ -165,6 +183,11 @@ class UserSide:
             state_dir = self._state_dir or self._open(directory)
         except FileNotFoundError:
             return found
+        except StateDirError as error:
+            if self._candidate is None:
+                raise
+            # A user can make this of a place at any time: it is the user's problem, and nobody else's.
+            return {**found, "refused": str(error), "may_hold_state": True}
         try:
             for name, limit in _LIMITS.items():
                 artefact = state_dir.read(name, limit=limit)
@@ -219,6 +242,22 @@ class UserSide:
                 continue
             found.add(value.rstrip("/"))
         return sorted(found), problems
+
+    def old_places(self, *, places: list[str]) -> list[dict[str, str]]:
+        """Further places with state of old Podmans, as candidates: below the runtime directories, and in the home."""
+        home = self._environment.get("HOME") or self._account.home
+        return [asdict(candidate) for candidate in old_places(places, home, paths=self._paths)]
+
+    def cached_state_dir(self) -> str | None:
+        """Where the user's database says that state is (see `podman_places.follows_database`)."""
+        home = self._environment.get("HOME") or self._account.home
+        path = f"{home}/.local/share/containers/storage/libpod/bolt_state.db"
+        try:
+            fd = self._paths.open_file(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        except (OSError, RootlessError):
+            return None
+        with os.fdopen(fd, "rb") as file:
+            return cached_state_dir(file.read(_MAX_DATABASE))
 
     def containers(self, *, pids: list[int]) -> list[str | None]:
         """The name of the container that each process belongs to, where a command line tells it."""
@@ -373,7 +412,13 @@ class UserSide:
         if self._candidate is not None:
             return check_candidate(self._candidate, self._account.uid, paths=self._paths)
         return find_runtime_directory(
-            self._account.uid, paths=self._paths, run=self._run, tmp=self._tmp, environment=self._environment
+            self._account.uid,
+            paths=self._paths,
+            run=self._run,
+            tmp=self._tmp,
+            home=self._account.home,
+            environment=self._environment,
+            podman=self._podman,
         )
 
     def _open(self, directory: RuntimeDirectory) -> StateDir:

@@ -39,6 +39,8 @@ def test_we_write_zeros_where_podman_leaves_garbage() -> None:
     ours = handles.to_bytes()
     assert len(ours) == FILE_SIZE
     assert Handles.parse(ours) == handles
+    # Podman reads no more than that.
+    assert Handles.parse(ours + b"what follows") == handles
     for offset in (0, FILE_SIZE // 2):
         assert ours[offset : offset + 24] == PODMANS.read_bytes()[offset : offset + 24]
         assert ours[offset + 24 : offset + FILE_SIZE // 2] == bytes(112)
@@ -55,7 +57,6 @@ def test_round_trip(size: int) -> None:
     [
         (b"", "0 bytes"),
         (b"x" * 271, "271 bytes"),
-        (b"x" * 273, "273 bytes"),
         (bytes(272), "user namespace's handle claims 0 bytes"),
         (struct.pack("=Ii128s", 129, 0, b"") * 2, "claims 129 bytes"),
         (struct.pack("=Ii128sIi128s", 16, 0, b"", 0, 0, b""), "mount namespace's handle claims 0"),

@@ -41,25 +41,54 @@ def test_a_missing_directory_is_not_an_error_of_ours(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("part", ["libpod", "libpod/tmp"])
-def test_symbolic_links_are_not_entered(tmp_path: Path, part: str) -> None:
+@pytest.mark.parametrize("absolute", [True, False])
+def test_links_of_the_users_own_are_followed(tmp_path: Path, part: str, absolute: bool) -> None:
     (tmp_path / "real/tmp").mkdir(parents=True)
     (tmp_path / part).parent.mkdir(exist_ok=True)
+    real = tmp_path / ("real" if part == "libpod" else "real/tmp")
+    (tmp_path / part).symlink_to(real if absolute else os.path.relpath(real, (tmp_path / part).parent))
+    (tmp_path / "real/tmp/pause.pid").write_bytes(b"7")
+    with opened(tmp_path) as state_dir:
+        found = state_dir.read("pause.pid", limit=11)
+        assert found is not None
+        assert found.content == b"7"
+        assert state_dir.write_new("new", b"8")
+    assert (tmp_path / "real/tmp/new").read_bytes() == b"8"
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give things away")
+
+
+@needs_root
+@pytest.mark.parametrize("of", ["link", "directory"])
+@pytest.mark.parametrize("part", ["libpod", "libpod/tmp"])
+def test_links_that_lead_to_others_are_not_followed(tmp_path: Path, part: str, of: str) -> None:
+    (tmp_path / "real/tmp").mkdir(parents=True)
+    for path in (tmp_path, tmp_path / "real", tmp_path / "real/tmp"):
+        os.chown(path, 7, 7)
+    (tmp_path / part).parent.mkdir(exist_ok=True)
+    os.chown((tmp_path / part).parent, 7, 7)
     (tmp_path / part).symlink_to(tmp_path / "real")
-    with pytest.raises(StateDirError, match="never followed"):
+    os.chown(tmp_path / part if of == "link" else tmp_path / "real", 8, 8, follow_symlinks=False)
+    with pytest.raises(StateDirError, match=r"symbolic link of UID 8|a directory of UID 8"):
+        StateDir(runtime_dir=str(tmp_path), subdirectory="libpod/tmp", uid=7, syscalls=Syscalls())
+
+
+@pytest.mark.parametrize("target", ["gone", "file", "."])
+def test_links_that_lead_to_no_directory(tmp_path: Path, target: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "libpod").symlink_to("libpod" if target == "." else target)
+    with pytest.raises(StateDirError, match=f"{tmp_path}/libpod"):
         opened(tmp_path)
 
 
-@pytest.mark.parametrize(("uid", "mode"), [(1, 0o700), (0, 0o720), (0, 0o702)])
-def test_a_directory_that_became_somebody_elses_is_not_entered(tmp_path: Path, path: Path, uid: int, mode: int) -> None:
-    """What is below may be the user's: whoever owns or may write to the directory above can exchange it."""
-    runtime_dir, owner = path.parents[1], os.geteuid()
-    runtime_dir.chmod(mode)
-    if uid:
-        if owner:
-            pytest.skip("needs root, to give a directory away")
-        os.chown(runtime_dir, uid, uid)
-    with pytest.raises(StateDirError, match="that only this user may write to"):
-        opened(runtime_dir)
+@needs_root
+@pytest.mark.parametrize("above", [".", "libpod", "libpod/tmp"])
+def test_a_directory_of_somebody_elses_is_not_entered(tmp_path: Path, path: Path, above: str) -> None:
+    """What is below may be the user's: whoever owns the directory above can exchange it."""
+    os.chown(tmp_path / above, 7, 7)
+    with pytest.raises(StateDirError, match="is not owned by UID 0"):
+        opened(path.parents[1])
 
 
 def test_read(path: Path, state_dir: StateDir) -> None:
@@ -72,28 +101,62 @@ def test_read(path: Path, state_dir: StateDir) -> None:
     assert found.identity == (status.st_dev, status.st_ino)
 
 
-def symlink(path: Path) -> None:
-    path.symlink_to("/etc/passwd")
+def dangling(path: Path) -> None:
+    path.symlink_to("nowhere")
+
+
+def to_a_directory(path: Path) -> None:
+    path.symlink_to("/")
+
+
+def to_a_fifo(path: Path) -> None:
+    os.mkfifo(path.with_name("fifo"))
+    path.symlink_to("fifo")
+
+
+def link(path: Path) -> None:
+    path.with_name("other").write_bytes(b"12345")
+    path.symlink_to("other")
 
 
 def hard_link(path: Path) -> None:
-    path.touch()
+    path.write_bytes(b"12345")
     os.link(path, path.with_name("other"))
 
 
+def of_root(path: Path) -> None:
+    path.write_bytes(b"12345")
+    if os.geteuid() == 0:
+        os.chown(path, 7, 7)
+
+
 def sparse(path: Path) -> None:
-    path.touch()
-    os.truncate(path, 1 << 30)
+    path.write_bytes(b"12345")
+    os.truncate(path, 1 << 40)
+
+
+@pytest.mark.parametrize("plant", [link, hard_link, of_root, sparse])
+def test_what_is_read_as_podman_does(path: Path, state_dir: StateDir, plant: Callable[[Path], None]) -> None:
+    plant(path / "pause.pid")
+    found = state_dir.read("pause.pid", limit=5)
+    assert found is not None
+    assert (found.content, found.problem) == (b"12345\0" if plant is sparse else b"12345", None)
+    status = (path / "pause.pid").lstat()
+    assert found.identity == (status.st_dev, status.st_ino)
+    claimed = state_dir.claim("pause.pid", found.identity, limit=5, timeout=1)
+    assert claimed == found
+    assert state_dir.remove("pause.pid", found.identity)
+    assert not os.path.lexists(path / "pause.pid")
 
 
 @pytest.mark.parametrize(
     ("plant", "told"),
     [
-        (symlink, "a symbolic link"),
+        (dangling, "a symbolic link: nowhere does not exist"),
+        (to_a_directory, "a symbolic link: / is not a regular file"),
+        (to_a_fifo, "fifo is not a regular file"),
         (os.mkfifo, "a FIFO"),
         (Path.mkdir, "a directory"),
-        (hard_link, "2 names"),
-        (sparse, "1073741824 bytes"),
     ],
 )
 def test_what_is_not_read(path: Path, state_dir: StateDir, plant: Callable[[Path], None], told: str) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,13 +45,21 @@ def test_any_handles_file(content: bytes) -> None:
     assert Handles.parse(handles.to_bytes()) == handles
 
 
-@given(st.one_of(st.binary(max_size=12), st.integers(-9, 10**8).map(lambda number: str(number).encode())))
+@given(
+    st.one_of(
+        st.binary(max_size=12),
+        st.text("0123456789 +-\n\t\v\f\r\0x", max_size=14).map(str.encode),
+        st.integers(-9, 10**8).map(lambda number: str(number).encode()),
+    )
+)
 def test_any_pause_file(content: bytes) -> None:
     try:
-        pid = parse_pid(content)
+        pid, strict = parse_pid(content)
     except PauseError:
         return
-    assert str(pid).encode() == content
+    assert (str(pid).encode() == content) == strict
+    # As strtol(3) of the first 11 bytes, which stops at a NUL.
+    assert pid == ctypes.CDLL(None).strtol(content[:11], None, 10)
     assert 0 < pid <= 1 << 22
 
 
