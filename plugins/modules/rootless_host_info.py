@@ -28,7 +28,8 @@ options:
   users:
     description:
       - Names or UIDs of the users to look at.
-      - The default is the user that the task runs as. As root it is every user with a subordinate range or a runtime directory.
+      - The default is the user that the task runs as. As root it is every user with a subordinate range, a
+        runtime directory, a pin or lingering.
     type: list
     elements: str
 notes:

@@ -16,6 +16,9 @@ description:
     6.18 and later) and the pin (bind mounts below C(/run/rootless-ns), made by root only, which keep the namespace alive
     when every process in it has died).
   - Wrong, stale, corrupt or missing keys are repaired. A new namespace is set up only when none is alive.
+  - A pin remembers the account that it was made for, in C(/run/rootless-ns/UID/for). A namespace that was made for an account
+    that had this UID before is taken away, and the user gets a new one. This fails while other processes live in the old one,
+    unless O(force=true). An account that was renamed keeps its namespace if it keeps its home directory.
   - Many users are served in one call. One user's failure never stops the others; the task fails at the end, and every entry
     is returned.
 author:
@@ -41,6 +44,7 @@ options:
   users:
     description:
       - Names or UIDs of the users to act for. A name that is a number wins over the UID.
+      - With O(state=absent) also a UID that no account has any more, if it has a pin or owns a user namespace.
       - The default is the user that the task runs as. As root it must be given, and only root can act for others.
     type: list
     elements: str
@@ -184,10 +188,10 @@ namespaces:
       msg: ""
   contains:
     user:
-      description: The user's name, or what was asked for if there is no such user.
+      description: The user's name, or what was asked for if there is no such user, such as a UID that no account has any more.
       type: str
     uid:
-      description: The user's UID, V(null) if there is no such user.
+      description: The user's UID, V(null) if there is no such user and nothing is left of one.
       type: int
     gid:
       description: The user's primary GID, V(null) if there is no such user.

@@ -26,7 +26,9 @@ options:
   users:
     description:
       - Names or UIDs of the users to look at.
-      - The default is the user that the task runs as. As root it is every user with a subordinate range or a runtime directory.
+      - The default is the user that the task runs as. As root it is every user with a subordinate range, a runtime directory, a
+        pin, lingering or a user namespace, also users of a directory that does not list its users, such as SSSD's. UIDs that have
+        a pin or a user namespace, but no account any more, come last.
     type: list
     elements: str
 seealso:
@@ -165,10 +167,13 @@ namespaces:
   elements: dict
   contains:
     user:
-      description: The user's name, or what was asked for if there is no such user.
+      description:
+        - The user's name, or what was asked for if there is no such user.
+        - The UID where no account has it any more and something is left of one. RV(namespaces[].msg) tells for whom its pin was
+          made. M(userns.rootless.rootless_ns) with O(userns.rootless.rootless_ns#module:state=absent) removes it.
       type: str
     uid:
-      description: The user's UID, V(null) if there is no such user.
+      description: The user's UID, V(null) if there is no such user and nothing is left of one.
       type: int
     gid:
       description: The user's primary GID, V(null) if there is no such user.
@@ -219,7 +224,7 @@ namespaces:
             - V(unknown) means that this kernel does not let the caller look.
           type: dict
         pin:
-          description: V(missing), V(foreign) or V(live).
+          description: V(missing), V(foreign), for example of an account that had the UID before, or V(live).
           type: dict
     orphans:
       description: Pause processes of the user that no C(pause.pid) names.

@@ -43,7 +43,9 @@ options:
   users:
     description:
       - Names or UIDs of the users to clean for.
-      - The default is the user that the task runs as. As root it is every user with a runtime directory or a namespace.
+      - The default is the user that the task runs as. As root it is every user with a runtime directory or a user namespace, also
+        users of a directory that does not list its users. UIDs that have a pin or a user namespace, but no account any more,
+        come last.
     type: list
     elements: str
   orphans:
@@ -110,10 +112,10 @@ users:
   elements: dict
   contains:
     user:
-      description: The user's name, or what was asked for if there is no such user.
+      description: The user's name, or what was asked for if there is no such user, such as a UID that no account has any more.
       type: str
     uid:
-      description: The user's UID, V(null) if there is no such user.
+      description: The user's UID, V(null) if there is no such user and nothing is left of one.
       type: int
     action:
       description: V(cleaned), V(repaired) when keys were mended and nothing else was removed, V(none), or V(failed).

@@ -80,9 +80,9 @@ def make_user(as_root: None) -> Iterator[Callable[..., User]]:
     """Makes users with ranges and a runtime directory; they are gone after the test."""
     made: list[User] = []
 
-    def make(*, name: str | None = None, ranges: bool = True, runtime_dir: bool = True) -> User:
+    def make(*, name: str | None = None, **how: Any) -> User:
         name = name or f"rnstest{os.getpid()}x{len(made)}"
-        made.append(throwaway_users.make(name, ranges=ranges, runtime_dir=runtime_dir))
+        made.append(throwaway_users.make(name, **{"ranges": True, "runtime_dir": True, **how}))
         return made[-1]
 
     yield make

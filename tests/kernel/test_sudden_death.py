@@ -83,15 +83,25 @@ def stale(user: Any) -> None:
     PinStore(Syscalls()).unpin(user.uid)
 
 
+def left_by_another(user: Any) -> None:
+    """As where an account with this UID was deleted while its pause process ran."""
+    alive(user)
+    (user.pin / "for").write_text("rnstest-gone\n/home/rnstest-gone\n")
+
+
 @dataclass(frozen=True)
 class Scenario:
-    """`before` is set up, `do` is struck; `keeps`: the namespace must be the same one at the end."""
+    """`before` is set up, `do` is struck.
+
+    `keeps`: the namespace must be the same one at the end; `replaces`: it must be another one.
+    """
 
     name: str
     before: Callable[[Any], None]
     do: str
     options: dict[str, Any] = field(default_factory=dict)
     keeps: bool = False
+    replaces: bool = False
 
 
 SCENARIOS = [
@@ -99,7 +109,9 @@ SCENARIOS = [
     Scenario("create with handles", nothing, "present", {"pin": True, "method": "handles"}),
     Scenario("repair", without_pause_process, "present", {"pin": True}, keeps=True),
     Scenario("repair what misleads", misled, "present", {"pin": True}, keeps=True),
+    Scenario("replace another's", left_by_another, "present", {"pin": True}, replaces=True),
     Scenario("remove", alive, "absent"),
+    Scenario("remove another's", left_by_another, "absent"),
     Scenario("clean", stale, "clean", {"orphans": True}),
     Scenario("clean and repair", misled, "clean", {"orphans": True, "repair": True}, keeps=True),
 ]
@@ -166,12 +178,14 @@ def mended(user: Any, scenario: Scenario, before: dict[str, Any]) -> list[str]:
         wrong.append(f"the next run: {after['action']} {after['msg']}")
     if scenario.keeps and after["userns"] != before["userns"]:
         wrong.append(f"namespace {before['userns']} was lost, {after['userns']} is new")
+    if scenario.replaces and f"process {after['pause_pid']} " in before["verdicts"]["pause_pid"]["evidence"]:
+        wrong.append(f"the namespace of the account before was taken over, with its pause process {after['pause_pid']}")
     if look["state"] != "alive" or look["orphans"] or not look["pinned"]:
         wrong.append(f"{look['state']}, orphans {look['orphans']}, {look['verdicts']}")
     if user.processes() != [pid for pid in [look["pause_pid"]] if pid]:
         wrong.append(f"processes {user.processes()} beside pause process {look['pause_pid']}")
     extra = {entry.name for entry in user.state_dir.iterdir()} - {"pause.pid", "ns_handles", "ns_handles.lock"}
-    extra |= {entry.name for entry in user.pin.iterdir()} - {"user", "mnt"}
+    extra |= {entry.name for entry in user.pin.iterdir()} - {"for", "user", "mnt"}
     return [*wrong, f"left: {extra}"] if extra else wrong
 
 

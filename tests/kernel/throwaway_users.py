@@ -156,10 +156,11 @@ def shadow(*command: str) -> None:
         subprocess.run(command, check=True, stderr=subprocess.DEVNULL if command[0] == "userdel" else None)
 
 
-def make(name: str, *, ranges: bool, runtime_dir: bool) -> User:
+def make(name: str, *, ranges: bool, runtime_dir: bool, uid: int | None = None, home: str = "/") -> User:
     """A user of this run's, with one range of each kind however useradd is set up, or with none."""
     mark = _comment(os.getpid()) or COMMENT
-    shadow("useradd", "--user-group", "--no-create-home", "--home-dir", "/", "--comment", mark, name)
+    number = () if uid is None else ("--uid", str(uid))
+    shadow("useradd", *number, "--user-group", "--no-create-home", "--home-dir", home, "--comment", mark, name)
     entry = pwd.getpwnam(name)
     user = User(name, entry.pw_uid, entry.pw_gid)
     for kind in ("uid", "gid"):
@@ -197,7 +198,9 @@ def remove(user: User) -> None:
     (STUCK / str(user.uid)).unlink(missing_ok=True)
     for name in (f"storage-run-{user.uid}", f"podman-run-{user.uid}", f"run-{user.uid}", f"containers-user-{user.uid}"):
         shutil.rmtree(Path("/tmp") / name, ignore_errors=True)
-    shadow("userdel", "--force", user.name)
+    with contextlib.suppress(KeyError):
+        pwd.getpwnam(user.name)
+        shadow("userdel", "--force", user.name)
 
 
 def _comment(pid: int) -> str | None:

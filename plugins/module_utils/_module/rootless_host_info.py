@@ -10,10 +10,12 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from .._rootless.accounts import Account
+from .._rootless.calls.everybody import Everybody, why_gone
 from .._rootless.calls.system import open_kernel
-from .._rootless.calls.users import refuse_others, resolve, users_of_interest, who_to_try_as
+from .._rootless.calls.users import refuse_others, who_to_try_as
 from .._rootless.checks.catalogue import HostFinding
 from .._rootless.host import Host
+from .._rootless.pin import PinStore
 from .._rootless.readiness import Readiness, UserReadiness, as_dict
 from .common import failing, finish
 
@@ -24,14 +26,26 @@ def run(module: AnsibleModule) -> None:
     """Check and return; a user that does not exist fails the task at the end, what is found never does."""
     host = Host()
     with failing(module):
-        readiness = Readiness(open_kernel(), host=host)
-        asked = module.params["users"]
-        users = asked if asked is not None else users_of_interest(readiness.owners(), host, readiness.available)
-        accounts = resolve(users, lambda user, why: UserReadiness(user, messages=[why]))
+        syscalls = open_kernel()
+        readiness = Readiness(syscalls, host=host)
+        pins = PinStore(syscalls, run=host.run, proc=host.proc)
+        everybody = Everybody(host, pins=pins)
+        accounts = everybody.resolve(
+            module.params["users"],
+            lambda user, why: UserReadiness(user, messages=[why]),
+            all_users=lambda: everybody.with_state(readiness.owners()),
+        )
+        accounts = [_existing(account, pins) for account in accounts]
         refuse_others(accounts)
         found, handles = readiness.of_host(who_to_try_as(user for user in accounts if isinstance(user, Account)))
         outcomes = readiness.of_users(accounts)
     _finish(module, found, outcomes, handles)
+
+
+def _existing(account: Account | UserReadiness, pins: PinStore) -> Account | UserReadiness:
+    if isinstance(account, UserReadiness) or account.exists:
+        return account
+    return UserReadiness(account.name, messages=[why_gone(account, pins)])
 
 
 def user_entry(outcome: UserReadiness, *, host_blocked: bool) -> dict[str, Any]:

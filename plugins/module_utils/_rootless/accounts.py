@@ -18,17 +18,41 @@ class AccountError(RootlessError):
 
 @dataclass(frozen=True)
 class Account:
-    """A user as passwd(5) knows it. `uid` and `gid` as seen in our own user namespace."""
+    """A user as passwd(5) knows it. `uid` and `gid` as seen in our own user namespace.
+
+    Where `exists` is false no account has this UID any more: `name` is the UID, and `gid` one that leftovers run with.
+    """
 
     name: str
     uid: int
     gid: int
     home: str
+    exists: bool = True
 
     @property
     def is_self(self) -> bool:
         """Whether this process already runs as the user."""
         return self.uid == os.geteuid()
+
+
+# Homes of accounts that have none of their own; so are all that are no deeper than /nonexistent.
+_SHARED_HOMES = ("/var/empty", "/dev/null")
+
+
+def is_still_the_account(account: Account, *, name: str, home: str) -> bool:
+    """Whether the account that had this UID when it was called `name`, with this home directory, is `account`.
+
+    A rename keeps the UID, and mostly the home directory; several names may share a UID. Subordinate ranges say
+    nothing here: useradd(8) gives those of a deleted account to the next one, often together with its UID.
+    """
+    if name == account.name:
+        return True
+    try:
+        if pwd.getpwnam(name).pw_uid == account.uid:
+            return True
+    except (KeyError, ValueError):
+        pass
+    return home == account.home and home.count("/") > 1 and home not in _SHARED_HOMES
 
 
 def find_account(user: str) -> Account:

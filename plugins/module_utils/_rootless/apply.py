@@ -20,7 +20,7 @@ from .handles import Handles
 from .kernel import Syscalls
 from .nsfs import NamespaceId, NamespacePair, own_userns_ino, why_foreign
 from .pause_cgroups import PauseCgroups
-from .pin import PinError, PinStore
+from .pin import PinError, PinRecord, PinStore
 from .plan import (
     METHOD_HANDLES,
     Create,
@@ -156,7 +156,7 @@ class Applier:
         """False, with a warning, where it cannot be done and something else keeps the namespace alive."""
         left = self._pins.is_left(self._account.uid)
         try:
-            self._pins.pin(self._account.uid, pair)
+            self._pins.pin(self._account.uid, pair, record=PinRecord(self._account.name, self._account.home))
             self._pinned = True
             return True
         except PinError as error:

@@ -23,6 +23,7 @@ from .host import Host, Scene
 from .kernel import Syscalls
 from .namespaces import Namespaces, Options
 from .plan import REPAIRED
+from .processes import ProcessTable
 from .removal import Remover
 from .runtime_dir import Candidate, NoRuntimeDirectoryError, candidates
 from .state import (
@@ -175,9 +176,10 @@ class Cleaner:
         self._syscalls = syscalls
         self._options = options
 
-    def owners_of_namespaces(self) -> set[int]:
-        """The UIDs that own a user namespace now: they may have orphans even where no file is left."""
-        return self._scene.table.owners()
+    @property
+    def process_table(self) -> ProcessTable:
+        """All processes, as of the start of the call."""
+        return self._scene.table
 
     def close(self) -> None:
         """End the processes that were started in vain."""

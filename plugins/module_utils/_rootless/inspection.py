@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from . import handles, pause, processes
-from .accounts import Account
+from .accounts import Account, is_still_the_account
 from .handles import CorruptHandlesError, Handles
 from .kernel import INITIAL_USERNS_INO, Syscalls
 from .mount_tree import HostTree
@@ -91,6 +91,12 @@ class _Look:
     account: Account
     ask: UserAsker
     pairs: dict[NamespaceId, NamespacePair]
+    # What the pin opens, if it was made for an account that had this UID before, and why it is not the user's.
+    stranger: NamespaceId | None = None
+    why_strange: str = ""
+
+    def is_strange(self, userns: int) -> bool:
+        return self.stranger is not None and self.stranger.userns == userns
 
 
 class Inspector:
@@ -120,7 +126,7 @@ class Inspector:
         """
         pairs: dict[NamespaceId, NamespacePair] = {}
         try:
-            state = self._judge(_Look(account, ask, pairs), found)
+            state = self._judge(self._look(account, ask, pairs), found)
             if state.handles.exists:
                 state = replace(state, reads_handles=reads_handles())
             return Inspection(state, pairs)
@@ -131,7 +137,7 @@ class Inspector:
 
     def judge_file(self, account: Account, name: str, file: Mapping[str, Any], *, ask: UserAsker) -> Finding:
         """The verdict on one file as the user's child found it."""
-        look = _Look(account, ask, {})
+        look = self._look(account, ask, {})
         judge = {pause.FILE_NAME: self._judge_pause, handles.FILE_NAME: self._judge_handles}[name]
         try:
             return judge(look, file)
@@ -143,9 +149,9 @@ class Inspector:
         self, account: Account, *, ask: UserAsker
     ) -> tuple[tuple[PauseProcess, ...], dict[int, tuple[int, ...]]]:
         """All pause processes of a user, and the other processes by the user namespace they live in."""
-        look = _Look(account, ask, {})
+        look = self._look(account, ask, {})
         try:
-            found, _monitors, inside = self._judge_processes(look, Finding())
+            found, _monitors, _strangers, inside = self._judge_processes(look, Finding())
             return found, inside
         finally:
             for pair in look.pairs.values():
@@ -159,7 +165,7 @@ class Inspector:
         if handles_finding.verdict == LIVE:
             opens, untried = look.ask.opens_handles() if self.sees_all_handles else (True, "")
         pause_finding = self._judge_pause(look, files.get(pause.FILE_NAME))
-        orphans, monitors, inside = self._judge_processes(look, pause_finding)
+        orphans, monitors, strangers, inside = self._judge_processes(look, pause_finding)
         return UserState(
             state_dir=found["state_dir"],
             pause=pause_finding,
@@ -168,15 +174,35 @@ class Inspector:
             pin_left=not pin.exists and os.geteuid() == 0 and self._pins.is_left(look.account.uid),
             orphans=orphans,
             monitors=monitors,
+            strangers=frozenset([look.stranger] if look.stranger else []),
+            pauses_of_strangers=strangers,
             processes=inside,
             owner_opens_handles=opens,
             has_run=found.get("has_run", True),
             warnings=tuple(filter(None, (found["warning"], untried))),
         )
 
+    def _look(self, account: Account, ask: UserAsker, pairs: dict[NamespaceId, NamespacePair]) -> _Look:
+        record = self._pins.record(account.uid)
+        # Where no account has the UID, nobody but the one that is gone can be meant.
+        if record is None or not account.exists or is_still_the_account(account, name=record.name, home=record.home):
+            return _Look(account, ask, pairs)
+        try:
+            pair = self._pins.open(account.uid)
+        except OSError:
+            pair = None
+        if pair is None:
+            return _Look(account, ask, pairs)
+        with pair:
+            why = f"user:[{pair.id.userns}] was made for {record.name}, who had UID {account.uid} before"
+            return _Look(account, ask, pairs, pair.id, why)
+
     def _keep(self, look: _Look, pair: NamespacePair) -> str | None:
         """Take over an open pair if it is the user's; else close it and say why not."""
-        reason = why_foreign(self._syscalls, pair, uid=look.account.uid, parent=self._own_userns)
+        if look.is_strange(pair.id.userns):
+            reason: str | None = look.why_strange
+        else:
+            reason = why_foreign(self._syscalls, pair, uid=look.account.uid, parent=self._own_userns)
         if reason is not None or pair.id in look.pairs:
             pair.close()
         else:
@@ -290,9 +316,14 @@ class Inspector:
 
     def _judge_processes(
         self, look: _Look, pause_finding: Finding
-    ) -> tuple[tuple[PauseProcess, ...], tuple[NamespaceId, ...], dict[int, tuple[int, ...]]]:
-        """Sort the processes in the user's namespaces: pause processes without a file, container monitors, others."""
+    ) -> tuple[tuple[PauseProcess, ...], tuple[NamespaceId, ...], tuple[PauseProcess, ...], dict[int, tuple[int, ...]]]:
+        """Sort the processes in the user's namespaces.
+
+        Pause processes without a file, container monitors, pause processes of an account that had this UID before, and
+        all others.
+        """
         orphans: list[PauseProcess] = []
+        strangers: list[PauseProcess] = []
         monitors: list[NamespaceId] = []
         inside: dict[int, tuple[int, ...]] = {}
         named = pause_finding.pid if pause_finding.verdict == LIVE else None
@@ -311,6 +342,10 @@ class Inspector:
                     left_out.add(pid)
                 elif not mark.configured:
                     continue
+                if look.stranger is not None and look.is_strange(userns.userns):
+                    if mark.pausing:
+                        strangers.append(PauseProcess(pid, look.stranger))
+                    continue
                 namespace = self._namespace_of(look, pid)
                 if namespace is None or namespace.userns != userns.userns:
                     continue
@@ -322,7 +357,7 @@ class Inspector:
                     monitors.append(namespace)
             others = (pid for pid in self._table.pids_inside(userns.userns) if pid not in left_out)
             inside[userns.userns] = tuple(others)
-        return tuple(orphans), tuple(monitors), inside
+        return tuple(orphans), tuple(monitors), tuple(strangers), inside
 
     def _namespace_of(self, look: _Look, pid: int) -> NamespaceId | None:
         try:

@@ -113,6 +113,12 @@ def join_and_run(
         pair = open_namespace(uid, own)
     runtime_dir = find_runtime_dir(uid, own)
     if pair is None:
+        other = made_for_another(uid)
+        if other is not None:
+            raise JoinError(
+                f"{entry.pw_name} has no namespace to join: the pin in {_PINS}/{uid} was made for {other}, who had UID "
+                f"{uid} before. Set one up as root with userns.rootless.rootless_ns, which removes that pin"
+            )
         raise JoinError(
             f"{entry.pw_name} has no namespace to join: neither a pin in {_PINS}/{uid} nor a key in "
             f"{runtime_dir or 'a runtime directory'}. Set one up with userns.rootless.rootless_ns, or with podman"
@@ -313,7 +319,31 @@ def _is_theirs(pair: Pair, uid: int) -> bool:
     except OSError:
         return False
     own = os.stat("/proc/self/ns/user").st_ino
-    return owner == uid and parent == own and of_mnt == os.fstat(user_fd).st_ino
+    ino = os.fstat(user_fd).st_ino
+    return owner == uid and parent == own and of_mnt == ino and not made_for_another(uid, ino)
+
+
+def made_for_another(uid: int, ino: int | None = None) -> str | None:
+    """For whom the pin was made, if that account has the UID no more; with `ino`, only if it opens that user namespace.
+
+    The rule of `accounts.is_still_the_account`.
+    """
+    import pwd
+
+    try:
+        if ino not in (None, os.stat(f"{_PINS}/{uid}/user").st_ino):
+            return None
+        name, home = os.fsdecode(read_small(f"{_PINS}/{uid}/for", 8192)).split("\n")[:2]
+    except (OSError, ValueError):
+        # No pin, or one that an older version has made.
+        return None
+    try:
+        if pwd.getpwnam(name).pw_uid == uid:
+            return None
+    except (KeyError, ValueError):
+        pass
+    is_own = home.count("/") > 1 and home not in ("/var/empty", "/dev/null")
+    return None if is_own and pwd.getpwuid(uid).pw_dir == home else name or None
 
 
 def _of_libc(name: str) -> Callable[..., int]:

@@ -33,7 +33,7 @@ from .plan import (
     plan_present,
     plan_recreate,
 )
-from .processes import comm
+from .processes import ProcessTable, comm
 from .removal import Remover
 from .report import ProcessInTheWay, Report, artefacts, predicted
 from .state import LIVE, UNKNOWN, Finding, UserState
@@ -77,6 +77,11 @@ class Namespaces:
         self.available = IdMaps.read(host.proc, "self")
         self._designer = MapDesigner(self.subids, available=self.available, path=host.environment.get("PATH"))
         self._scene = Scene(syscalls, host)
+
+    @property
+    def process_table(self) -> ProcessTable:
+        """All processes, as of the start of the call."""
+        return self._scene.table
 
     def each(self, act: Callable[[Account], Report], accounts: Sequence[Account | Report]) -> list[Report]:
         """`act` (a method of this object) for every account, on all CPUs; results in the order asked.
@@ -124,7 +129,12 @@ class Namespaces:
         return report
 
     def _wanted(self, account: Account, report: Report) -> IdMaps | None:
-        """The maps that the ranges give today; None, with the reason in the report, where they give none."""
+        """The maps that the ranges give today; None, with the reason in the report, where they give none.
+
+        A UID without an account has no ranges.
+        """
+        if not account.exists:
+            return None
         try:
             return self._designer.design(account).maps
         except RootlessError as error:
@@ -171,6 +181,7 @@ class Namespaces:
         self, seen: Inspection, wish: Wish, drifted: NamespaceId | None, account: Account, report: Report
     ) -> Plan:
         """The plan for a state, given which namespace was found to drift."""
+        self._refuse_strangers(seen, account, report)
         plan = plan_present(seen.state, wish)
         unjudged = seen.state.pause
         if plan.target is None and unjudged.verdict == UNKNOWN:
@@ -269,6 +280,7 @@ class Namespaces:
                 raise RootlessError(
                     f"pause.pid may name a live namespace: {unjudged.evidence}; nothing was removed (see force)"
                 )
+            self._refuse_strangers(seen, account, report)
             self._refuse_inhabited(seen, account, report, "remove")
             self._refuse_pinned(seen)
         return plan
@@ -297,6 +309,26 @@ class Namespaces:
     def _refuse_inhabited(self, seen: Inspection, account: Account, report: Report, verb: str) -> None:
         namespaces = seen.state.inhabited if verb == "remove" else (seen.state.target,)
         pids = tuple(pid for namespace in namespaces for pid in seen.state.processes_in(namespace))
+        self._refuse_if_any(pids, str(seen.state.target), account, report, verb)
+
+    def _refuse_strangers(self, seen: Inspection, account: Account, report: Report) -> None:
+        """What an account that had this UID before has left is taken away only where nobody lives in it."""
+        if not _is_root():
+            return
+        for namespace in seen.state.strangers:
+            self._refuse_if_any(
+                seen.state.processes_in(namespace),
+                str(namespace),
+                account,
+                report,
+                "remove",
+                why=f"{seen.state.pin.evidence}. If that is {account.name} under another name, remove "
+                f"{self._scene.pins.record_path(account.uid)}. ",
+            )
+
+    def _refuse_if_any(
+        self, pids: Sequence[int], what: str, account: Account, report: Report, verb: str, why: str = ""
+    ) -> None:
         if not pids or self._options.force:
             return
         listed = pids[:_LISTED_PROCESSES]
@@ -309,8 +341,8 @@ class Namespaces:
         named = ", ".join(str(process) for process in report.in_the_way[:_NAMED_PROCESSES])
         more = f" and {len(pids) - _NAMED_PROCESSES} more" if len(pids) > _NAMED_PROCESSES else ""
         raise ProcessesInTheWayError(
-            f"will not {verb} {seen.state.target}: {len(pids)} other process(es) live in it: {named}{more}. "
-            "End them, or use force: true (they then run on in a namespace that no key opens)"
+            f"will not {verb} {what}: {len(pids)} other process(es) live in it: {named}{more}. "
+            f"{why}End them, or use force: true (they then run on in a namespace that no key opens)"
         )
 
     def _refuse_pinned(self, seen: Inspection) -> None:

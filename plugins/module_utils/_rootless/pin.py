@@ -4,6 +4,8 @@
 """Pins: bind mounts of a namespace's nsfs files, which keep it alive with no process at all.
 
 They lie in root's own directory, `/run/rootless-ns/UID/{user,mnt}`; only root makes them, the owner may open them.
+Beside them the file `for` names the account that each was made for: a UID can be given to another account later. Who
+compares is `accounts.is_still_the_account`.
 
 The file `user` is mounted over a bind of the mount namespace. The kernel leaves mounts of mount namespaces, and
 what is mounted on them, out of every copy of the mount tree; mounts of user namespaces it copies. Without that
@@ -19,6 +21,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from .errors import RootlessError
 from .kernel import MS_BIND, MS_PRIVATE, Syscalls
@@ -27,12 +30,32 @@ from .nsfs import NamespacePair
 DIRECTORY_NAME = "rootless-ns"
 _MAX_STACKED = 16
 _SEARCHABLE = 0o711
+_RECORD_NAME = "for"
+# More than passwd(5) allows for a name and a home directory.
+_MAX_RECORD = 8192
 # How long another run may take to mount the directory.
 LOCK_SECONDS = 10.0
 
 
 class PinError(RootlessError):
     """A pin could not be made or removed."""
+
+
+@dataclass(frozen=True)
+class PinRecord:
+    """The account that a pin was made for, as passwd(5) had it then: two lines of the file `for`."""
+
+    name: str
+    home: str
+
+    @classmethod
+    def parse(cls, content: bytes) -> PinRecord | None:
+        """None where no account is named."""
+        name, _newline, rest = os.fsdecode(content).partition("\n")
+        return cls(name, rest.partition("\n")[0]) if name else None
+
+    def to_bytes(self) -> bytes:
+        return os.fsencode(f"{self.name}\n{self.home}\n")
 
 
 class PinStore:
@@ -62,11 +85,33 @@ class PinStore:
             return None
         return pair
 
+    def record_path(self, uid: int) -> str:
+        return f"{self.path(uid)}/{_RECORD_NAME}"
+
+    def record(self, uid: int) -> PinRecord | None:
+        """The account that the user's pin was made for; None where there is no pin, or an older version has made it."""
+        try:
+            fd = os.open(self.record_path(uid), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            return PinRecord.parse(os.read(fd, _MAX_RECORD))
+        finally:
+            os.close(fd)
+
+    def uids(self) -> list[int]:
+        """The UIDs that have a pin, complete or not. Only root can list them; others get none."""
+        try:
+            names = os.listdir(self.directory)
+        except OSError:
+            return []
+        return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+
     def is_left(self, uid: int) -> bool:
         """Whether there is anything of a pin, complete or not."""
         return os.path.lexists(self.path(uid))
 
-    def pin(self, uid: int, pair: NamespacePair) -> None:
+    def pin(self, uid: int, pair: NamespacePair, *, record: PinRecord) -> None:
         """Mount both files, replacing what was there. Raises `PinError`; then nothing of this user is pinned."""
         try:
             self._prepare()
@@ -74,6 +119,8 @@ class PinStore:
             os.mkdir(self.path(uid))
             # Whatever the umask is: the owner joins through it.
             os.chmod(self.path(uid), _SEARCHABLE)
+            # First, so that no pin is ever there without it.
+            self._write_record(uid, record)
             # The mount namespace first: alone it keeps both alive, so a kill from here on loses nothing.
             for name, fds in (("mnt", (pair.mnt_fd,)), ("user", (pair.mnt_fd, pair.user_fd))):
                 path = f"{self.path(uid)}/{name}"
@@ -84,6 +131,16 @@ class PinStore:
             self.unpin(uid)
             hint = self._why_not(pair) if error.errno in (errno.EINVAL, errno.ELOOP) else ""
             raise PinError(f"cannot pin in {self.path(uid)}: {error.strerror}{hint}") from None
+
+    def _write_record(self, uid: int, record: PinRecord) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(self.record_path(uid), flags, 0o444)
+        try:
+            # Whatever the umask is: the owner, who joins through the pin, reads it.
+            os.fchmod(fd, 0o444)
+            os.write(fd, record.to_bytes())
+        finally:
+            os.close(fd)
 
     def _why_not(self, pair: NamespacePair) -> str:
         """The kernel binds a mount namespace only inside an older one, by their IDs; each CPU hands out its own."""
@@ -105,9 +162,11 @@ class PinStore:
         if not os.path.lexists(self.path(uid)):
             return False
         try:
-            for name in ("user", "mnt"):
+            # The record last: as long as there is a mount, it says whose.
+            for name in ("user", "mnt", _RECORD_NAME):
                 path = f"{self.path(uid)}/{name}"
-                self._unmount_all(path)
+                if name != _RECORD_NAME:
+                    self._unmount_all(path)
                 try:
                     os.unlink(path)
                 except FileNotFoundError:

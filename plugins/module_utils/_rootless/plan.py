@@ -142,6 +142,7 @@ def plan_present(state: UserState, wish: Wish) -> Plan:
     # A pin that is made takes away itself what is left of another.
     stale_pin = state.pin.exists and not pin_good and not pin_needed
     if wish.may_pin and (stale_pin or (state.pin_left and not wish.pin)):
+        steps += _end_strangers(state)
         steps.append(Unpin(state.pin.evidence or "it does not open the user's namespace"))
     if target is None:
         return Plan(CREATED, tuple(steps + _create_steps(wish)))
@@ -151,6 +152,14 @@ def plan_present(state: UserState, wish: Wish) -> Plan:
     pinned = pin_good or (wish.pin and not pin_needed)
     steps += _superfluous(state, wish, target, pause_good=pause_good, pinned=pinned)
     return Plan(REPAIRED if steps else REJOINED, tuple(steps), target)
+
+
+def _end_strangers(state: UserState) -> list[Step]:
+    """Before the pin goes, which alone tells that they are not the user's. The caller has checked who lives there."""
+    return [
+        KillPause(process.pid, process.namespace.userns, "an account that had this UID before has left it")
+        for process in state.pauses_of_strangers
+    ]
 
 
 def _handles_good(state: UserState, target: NamespaceId | None) -> bool:
@@ -207,10 +216,11 @@ def plan_absent(state: UserState) -> Plan:
     steps: list[Step] = []
     if state.handles.exists:
         steps.append(_remove_handles(state))
-    if state.pin.exists or state.pin_left:
-        steps.append(Unpin("the namespace is removed"))
     if state.pause.exists:
         steps.append(_remove_pause(state))
+    if state.pin.exists or state.pin_left:
+        steps += _end_strangers(state)
+        steps.append(Unpin("the namespace is removed"))
     if state.pause.verdict == LIVE and state.pause.namespace:
         steps.append(KillPause(state.pause.pid, state.pause.namespace.userns, "the namespace is removed"))
     steps += [

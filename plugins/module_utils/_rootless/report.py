@@ -82,7 +82,7 @@ class Report:
         return {
             "user": self.account.name if self.account else self.user,
             "uid": self.account.uid if self.account else None,
-            "gid": self.account.gid if self.account else None,
+            "gid": self.account.gid if self.account and self.account.exists else None,
             "state_dir": state.state_dir if state else None,
             "action": self.action,
             "userns": namespace.userns if namespace else None,

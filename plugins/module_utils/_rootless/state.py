@@ -85,6 +85,9 @@ class UserState:
     monitors: tuple[NamespaceId, ...] = ()
     # Processes other than pause processes, by the inode number of the user namespace they live in.
     processes: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    # What the pin opens, where it was made for an account that had this UID before, and the pause processes there.
+    strangers: frozenset[NamespaceId] = frozenset()
+    pauses_of_strangers: tuple[PauseProcess, ...] = ()
     # Whether the owner can open live handles; None where nobody asked.
     owner_opens_handles: bool | None = None
     # Whether the host's Podman looks at ns_handles.

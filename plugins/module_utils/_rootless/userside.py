@@ -74,7 +74,7 @@ def order_for(
     return {
         "account": asdict(account),
         # Asked here, where the name service is loaded once: each child would load it anew.
-        "groups": [] if account.is_self else os.getgrouplist(account.name, account.gid),
+        "groups": [] if account.is_self or not account.exists else os.getgrouplist(account.name, account.gid),
         "places": {"proc": proc, "run": run, "tmp": tmp, "environment": dict(environment)},
         "candidate": candidate and asdict(candidate),
         "podman": podman,

@@ -10,6 +10,8 @@ from typing import Any
 
 from ..host import Host
 from ..namespaces import Namespaces, Options
+from ..pin import PinStore
+from .everybody import Everybody, refuse_gone, tell_of_gone
 from .result import (
     CallResult,
     RefusedError,
@@ -20,7 +22,7 @@ from .result import (
     warnings_of_users,
 )
 from .system import open_kernel
-from .users import HOW_TO_BE_ROOT, refuse_others, resolve, unresolved, users_of_interest
+from .users import HOW_TO_BE_ROOT, refuse_others, unresolved
 
 PRESENT = "present"
 
@@ -35,9 +37,10 @@ def change(
     force: bool = False,
     check: bool = False,
 ) -> CallResult:
-    """Without `users` for whom `users_of_interest` names. One user's failure never stops the others.
+    """Without `users` for oneself; as root for everybody with state, and `absent` also for UIDs without an account.
 
-    `pin` is true for root unless it is given. Raises `RootlessError` or `OSError` where nothing can be done at all.
+    One user's failure never stops the others. `pin` is true for root unless it is given. Raises `RootlessError` or
+    `OSError` where nothing can be done at all.
     """
     syscalls = open_kernel()
     is_root = os.geteuid() == 0
@@ -46,12 +49,15 @@ def change(
     options = Options(method=method, pin=is_root if pin is None else pin, on_drift=on_drift, force=force, check=check)
     host = Host()
     namespaces = Namespaces(syscalls, host=host, options=options)
-    if users is None:
-        users = users_of_interest(namespaces.subids.owners(), host, namespaces.available)
-    accounts = resolve(users, unresolved)
+    pins = PinStore(syscalls, run=host.run, proc=host.proc)
+    everybody = Everybody(host, pins=pins, table=namespaces.process_table)
+    everyone = everybody.with_state if state == PRESENT else everybody.with_anything
+    accounts = everybody.resolve(users, unresolved, all_users=lambda: everyone(namespaces.subids.owners()))
+    if state == PRESENT:
+        accounts = [refuse_gone(account, pins) for account in accounts]
     refuse_others(accounts)
     act = namespaces.present if state == PRESENT else namespaces.absent
-    reports = namespaces.each(act, accounts)
+    reports = tell_of_gone(namespaces.each(act, accounts), pins)
     told: dict[str, Any] = {
         "changed": any(report.changed for report in reports),
         "namespaces": [{**report.as_dict(), **report.obstacles()} for report in reports],
@@ -62,6 +68,6 @@ def change(
     return CallResult(
         told,
         failure_of(failed_reports(reports), total=len(reports), verb="failed", where="namespaces"),
-        warnings_of_host(namespaces.subids),
+        [*warnings_of_host(namespaces.subids), *everybody.warnings],
         warnings_of_users(reports),
     )

@@ -11,13 +11,15 @@ from typing import Any
 from ..cleaning import Cleaner, Cleaning, CleaningOptions
 from ..each_user import each_user
 from ..host import Host
+from ..pin import PinStore
+from .everybody import Everybody, why_gone
 from .result import CallResult, RefusedError, diff_of, failure_of
 from .system import open_kernel
-from .users import refuse_others, resolve, users_with_leftovers
+from .users import refuse_others
 
 
 def clean(users: list[str] | None, options: CleaningOptions) -> CallResult:
-    """Without `users` for whom `users_with_leftovers` names. One user's failure never stops the others.
+    """Without `users` for oneself; as root for everybody with leftovers. One user's failure never stops the others.
 
     Raises `RootlessError` or `OSError` where nothing can be done at all.
     """
@@ -29,22 +31,32 @@ def clean(users: list[str] | None, options: CleaningOptions) -> CallResult:
         if len(users or ()) != 1 and (users is not None or os.geteuid() == 0):
             raise RefusedError("state_dir is one user's directory: name that user, and only that one")
     cleaner = Cleaner(syscalls, host=host, options=options)
-    if users is None:
-        users = users_with_leftovers(cleaner.owners_of_namespaces(), host)
-    accounts = resolve(users, lambda user, why: Cleaning(user, messages=[why]))
+    pins = PinStore(syscalls, run=host.run, proc=host.proc)
+    everybody = Everybody(host, pins=pins, table=cleaner.process_table)
+    accounts = everybody.resolve(
+        users, lambda user, why: Cleaning(user, messages=[why]), all_users=everybody.with_leftovers
+    )
     refuse_others(accounts)
     outcomes = each_user(
         cleaner.clean, accounts, blank=lambda account: Cleaning(account.name, account), finish=cleaner.close
     )
     told: dict[str, Any] = {
         "changed": any(outcome.changed for outcome in outcomes),
-        "users": [outcome.as_dict() for outcome in outcomes],
+        "users": [_entry(outcome, pins) for outcome in outcomes],
         "removed": [path for outcome in outcomes for path in outcome.removed],
         "reaped": [pid for outcome in outcomes for pid in outcome.reaped],
         "diff": [_diff(outcome) for outcome in outcomes if outcome.changed],
     }
     failed = [(outcome.user, outcome.messages) for outcome in outcomes if outcome.failed]
-    return CallResult(told, failure_of(failed, total=len(outcomes), verb="could not be cleaned", where="users"))
+    failure = failure_of(failed, total=len(outcomes), verb="could not be cleaned", where="users")
+    return CallResult(told, failure, everybody.warnings)
+
+
+def _entry(outcome: Cleaning, pins: PinStore) -> dict[str, Any]:
+    entry = outcome.as_dict()
+    if outcome.account is not None and not outcome.account.exists:
+        entry["msg"] = "; ".join(filter(None, [why_gone(outcome.account, pins), entry["msg"]]))
+    return entry
 
 
 def _diff(outcome: Cleaning) -> dict[str, str]:

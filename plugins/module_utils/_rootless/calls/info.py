@@ -16,43 +16,48 @@ from ..idmap import count_ids, parse_decimal
 from ..kernel import Syscalls
 from ..namespaces import Namespaces, Options
 from ..nsfs_support import first_answer, nsfs_handles
-from ..report import Report
+from ..pin import PinStore
 from ..subid import SubidRange, SubidSource
 from ..subid_change import Accounts, find_overlaps, overlap_entry
+from .everybody import Everybody, tell_of_gone
 from .result import CallResult, failed_reports, failure_of, warnings_of_host, warnings_of_users
 from .system import open_kernel
-from .users import refuse_others, resolve, unlisted, unresolved, users_of_interest, who_to_try_as
+from .users import refuse_others, unlisted, unresolved, who_to_try_as
 
 
 def look(users: list[str] | None) -> CallResult:
-    """Without `users` at whom `users_of_interest` names. A user that cannot be looked at has the reason in its entry.
+    """Without `users` at oneself; as root at everybody, and at UIDs without an account that have something.
+
+    A user that cannot be looked at has the reason in its entry.
 
     Raises `RootlessError` or `OSError` where nothing can be looked at.
     """
     syscalls = open_kernel()
     host = Host()
     namespaces = Namespaces(syscalls, host=host, options=Options())
-    everybody = users is None
-    if users is None:
-        users = users_of_interest(namespaces.subids.owners(), host, namespaces.available)
-    accounts = resolve(users, unresolved)
+    pins = PinStore(syscalls, run=host.run, proc=host.proc)
+    everybody = Everybody(host, pins=pins, table=namespaces.process_table)
+    accounts = everybody.resolve(
+        users, unresolved, all_users=lambda: everybody.with_anything(namespaces.subids.owners())
+    )
     refuse_others(accounts)
-    reports = namespaces.each(namespaces.look, accounts)
+    reports = tell_of_gone(namespaces.each(namespaces.look, accounts), pins)
+    existing = [account for account in accounts if isinstance(account, Account) and account.exists]
     told = {
         "changed": False,
         "available": _available(namespaces),
         "configured": [
-            *(_configured(namespaces, account) for account in accounts if isinstance(account, Account)),
-            *(_of_strangers(namespaces.subids) if everybody and os.geteuid() == 0 else []),
+            *(_configured(namespaces, account) for account in existing),
+            *(_of_strangers(namespaces.subids) if users is None and os.geteuid() == 0 else []),
         ],
         "overlaps": [overlap_entry(*found) for found in find_overlaps(Accounts(), etc=host.etc)],
         "namespaces": [{**report.as_dict(), **report.verdicts()} for report in reports],
-        "kernel": {"nsfs_handles": _probe(syscalls, namespaces, host, accounts)},
+        "kernel": {"nsfs_handles": _probe(syscalls, namespaces, host, existing)},
     }
     return CallResult(
         told,
         failure_of(failed_reports(reports), total=len(reports), verb="cannot be looked at", where="namespaces"),
-        warnings_of_host(namespaces.subids),
+        [*warnings_of_host(namespaces.subids), *everybody.warnings],
         warnings_of_users(reports),
     )
 
@@ -74,10 +79,10 @@ def _configured(namespaces: Namespaces, account: Account) -> dict[str, Any]:
 
 def _of_strangers(subids: SubidSource) -> list[dict[str, Any]]:
     """What owners have who are no users with a namespace, such as `containers` and root."""
-    listed = pwd.getpwall()
-    users = {name for entry in listed if entry.pw_uid for name in (entry.pw_name, str(entry.pw_uid))}
+    listed = [Account(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir) for entry in pwd.getpwall()]
+    users = {name for account in listed if account.uid for name in (account.name, str(account.uid))}
     users.update(unlisted(subids.owners(), listed))
-    uids = {entry.pw_name: entry.pw_uid for entry in listed}
+    uids = {account.name: account.uid for account in listed}
     found = []
     for owner in subids.owners():
         if owner not in users:
@@ -112,7 +117,7 @@ def _range(range_: SubidRange) -> dict[str, Any]:
     }
 
 
-def _probe(syscalls: Syscalls, namespaces: Namespaces, host: Host, accounts: list[Account | Report]) -> str:
+def _probe(syscalls: Syscalls, namespaces: Namespaces, host: Host, accounts: list[Account]) -> str:
     """Who can open handles here. Users are tried in turn until one gives an answer."""
-    candidates = who_to_try_as(account for account in accounts if isinstance(account, Account))
+    candidates = who_to_try_as(accounts)
     return nsfs_handles(syscalls, proc=host.proc, probe_owner=lambda: first_answer(candidates, namespaces.probe_owner))

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the userns.rootless authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whom a call is about: users by name, those of interest when nobody is named, and who may act for whom."""
+"""Whom a call is about: users by name, and who may act for whom. If nobody is named, see `everybody`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,9 @@ from contextlib import suppress
 from typing import TypeVar
 
 from ..accounts import Account, AccountError, find_account
-from ..desired import IdMaps
-from ..host import Host
-from ..idmap import IdMap
 from ..kernel import INITIAL_USERNS_INO
 from ..nsfs import own_userns_ino
 from ..report import Report
-from ..runtime_dir import may_have_state
 from .result import RefusedError
 
 HOW_TO_BE_ROOT = "use become: true in a play, or sudo on the host"
@@ -26,14 +22,23 @@ HOW_TO_BE_ROOT = "use become: true in a play, or sudo on the host"
 Outcome = TypeVar("Outcome")
 
 
-def resolve(users: Iterable[str], failed: Callable[[str, str], Outcome]) -> list[Account | Outcome]:
-    """An account for each user, in the order asked, or the outcome that `failed` makes of a user and why it is none."""
+def resolve(
+    users: Iterable[str],
+    failed: Callable[[str, str], Outcome],
+    *,
+    gone: Callable[[int], Account | None] = lambda _uid: None,
+) -> list[Account | Outcome]:
+    """An account for each user, in the order asked, or the outcome that `failed` makes of a user and why it is none.
+
+    `gone` is asked what is left of a UID that no account has.
+    """
     found: list[Account | Outcome] = []
     for user in users:
         try:
             found.append(find_account(user))
         except AccountError as error:
-            found.append(failed(user, str(error)))
+            left = gone(int(user)) if user.isascii() and user.isdigit() and len(user) <= 10 else None
+            found.append(left if left is not None else failed(user, str(error)))
     return found
 
 
@@ -55,32 +60,9 @@ def refuse_others(accounts: Iterable[object]) -> None:
         )
 
 
-def users_of_interest(owners: Iterable[str], host: Host, available: IdMaps) -> list[str]:
-    """Whom to look at when nobody is named: oneself; as root everybody with a range or a runtime directory, by UID."""
-    if os.geteuid() != 0:
-        return [str(os.geteuid())]
-    # Ranges may belong to owners without an account, such as "containers": those have no namespace.
-    named = set(owners)
-    here = IdMap(available.uid_map)
-    entries = pwd.getpwall()
-    uids = {account.uid for account in unlisted(named, entries).values() if here.to_parent(account.uid) is not None} | {
-        entry.pw_uid
-        for entry in entries
-        if entry.pw_uid != 0
-        # In a user namespace, users that are not mapped there do not exist for it.
-        and here.to_parent(entry.pw_uid) is not None
-        and (
-            entry.pw_name in named
-            or str(entry.pw_uid) in named
-            or may_have_state(entry.pw_uid, run=host.run, tmp=host.tmp)
-        )
-    }
-    return [str(uid) for uid in sorted(uids)]
-
-
-def unlisted(owners: Iterable[str], listed: Iterable[pwd.struct_passwd]) -> dict[str, Account]:
+def unlisted(owners: Iterable[str], listed: Iterable[Account]) -> dict[str, Account]:
     """The owners that are users all the same: directories need not enumerate theirs."""
-    known = {name for entry in listed for name in (entry.pw_name, str(entry.pw_uid))}
+    known = {name for account in listed for name in (account.name, str(account.uid))}
     found = {}
     for owner in owners:
         if owner not in known:
@@ -90,22 +72,6 @@ def unlisted(owners: Iterable[str], listed: Iterable[pwd.struct_passwd]) -> dict
                 if owner in (account.name, str(account.uid)):
                     found[owner] = account
     return found
-
-
-def users_with_leftovers(owners: Iterable[int], host: Host) -> list[str]:
-    """Whom to clean for when nobody is named: oneself; as root everybody with a runtime directory or a namespace.
-
-    `owners` are the UIDs that own a namespace now. By UID.
-    """
-    if os.geteuid() != 0:
-        return [str(os.geteuid())]
-    owning = set(owners)
-    uids = {
-        entry.pw_uid
-        for entry in pwd.getpwall()
-        if entry.pw_uid in owning or may_have_state(entry.pw_uid, run=host.run, tmp=host.tmp)
-    }
-    return [str(uid) for uid in sorted(uids - {0})]
 
 
 def who_to_try_as(accounts: Iterable[Account]) -> list[Account]:

@@ -83,19 +83,24 @@ def _exit_codes(codes: tuple[str, ...]) -> str:
     return "exit codes:\n" + "\n".join(f"  {code:<7}{EXIT_CODES[code]}" for code in codes)
 
 
-def _add_users(parser: argparse.ArgumentParser, everybody: str) -> None:
+def _add_users(parser: argparse.ArgumentParser, everybody: str, *, gone: bool = True) -> None:
     parser.add_argument(
         "--user",
         metavar="NAME",
         action="append",
         dest="users",
-        help="a name or a UID; may be given several times. Without it: oneself. Root has to give it, or --all",
+        help="a name or a UID; may be given several times. Without it: oneself. Root has to give it, or --all"
+        + (". Also a UID that no account has any more" if gone else ""),
     )
     parser.add_argument("--all", action="store_true", dest="everybody", help=f"root only: {everybody}")
     parser.add_argument("--json", action="store_true", help="print what the module returns, instead of a line a user")
 
 
-_OF_INTEREST = "every user with a subordinate range or a runtime directory"
+_WITH_STATE = "every user with a subordinate range, a runtime directory, a pin or lingering"
+_WITH_ANYTHING = (
+    "every user with a subordinate range, a runtime directory, a pin, lingering or a user namespace, and UIDs that have a "
+    "pin or a user namespace though no account has them any more"
+)
 
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
@@ -103,7 +108,7 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_present(parser: argparse.ArgumentParser) -> None:
-    _add_users(parser, _OF_INTEREST)
+    _add_users(parser, _WITH_STATE, gone=False)
     _add_check(parser)
     parser.add_argument(
         "--method",
@@ -132,17 +137,21 @@ def _add_present(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_absent(parser: argparse.ArgumentParser) -> None:
-    _add_users(parser, _OF_INTEREST)
+    _add_users(parser, _WITH_ANYTHING)
     _add_check(parser)
     parser.add_argument("--force", action="store_true", help="also when other processes live in the namespace")
 
 
 def _add_info(parser: argparse.ArgumentParser) -> None:
-    _add_users(parser, _OF_INTEREST)
+    _add_users(parser, _WITH_ANYTHING)
 
 
 def _add_clean(parser: argparse.ArgumentParser) -> None:
-    _add_users(parser, "every user with a runtime directory or a namespace")
+    _add_users(
+        parser,
+        "every user with a runtime directory or a user namespace, and UIDs that have a pin or a user namespace though no "
+        "account has them any more",
+    )
     _add_check(parser)
     parser.add_argument("--orphans", action="store_true", help="also end pause processes that nothing names")
     parser.add_argument(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import pwd
 import struct
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.userns.rootless.plugins.module_utils._rootless.accounts import Account
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.accounts import Account, find_account
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.calls.users import unlisted
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.checks.catalogue import HostFinding
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.checks.kernel_gates import why_refused
@@ -212,12 +211,12 @@ def test_only_the_right_capability_gives_a_map_tool_power(
 
 
 def test_users_whom_a_directory_does_not_list_are_found() -> None:
-    nobody = pwd.getpwnam("nobody")
+    nobody = find_account("nobody")
     assert {owner: found.uid for owner, found in unlisted(["nobody", "containers"], []).items()} == {
-        "nobody": nobody.pw_uid
+        "nobody": nobody.uid
     }
-    assert unlisted([f"0{nobody.pw_uid}", "root", "0"], []) == {}
-    assert unlisted(["nobody", str(nobody.pw_uid)], [nobody]) == {}
+    assert unlisted([f"0{nobody.uid}", "root", "0"], []) == {}
+    assert unlisted(["nobody", str(nobody.uid)], [nobody]) == {}
 
 
 def test_names_reach_the_shell_as_they_are() -> None:
