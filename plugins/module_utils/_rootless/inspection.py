@@ -179,7 +179,7 @@ class Inspector:
             processes=inside,
             owner_opens_handles=opens,
             has_run=found.get("has_run", True),
-            warnings=tuple(filter(None, (found["warning"], untried))),
+            warnings=tuple(filter(None, (found["warning"], look.why_strange, untried))),
         )
 
     def _look(self, account: Account, ask: UserAsker, pairs: dict[NamespaceId, NamespacePair]) -> _Look:

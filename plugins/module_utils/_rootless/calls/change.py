@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Any
 
 from ..host import Host
 from ..namespaces import Namespaces, Options
 from ..pin import PinStore
-from .everybody import Everybody, refuse_gone, tell_of_gone
+from .everybody import Everybody, each_also_gone, refuse_gone
 from .result import (
     CallResult,
     RefusedError,
@@ -57,7 +58,7 @@ def change(
         accounts = [refuse_gone(account, pins) for account in accounts]
     refuse_others(accounts)
     act = namespaces.present if state == PRESENT else namespaces.absent
-    reports = tell_of_gone(namespaces.each(act, accounts), pins)
+    reports = each_also_gone(partial(namespaces.each, act), accounts, pins)
     told: dict[str, Any] = {
         "changed": any(report.changed for report in reports),
         "namespaces": [{**report.as_dict(), **report.obstacles()} for report in reports],

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import pwd
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 from typing import TypeVar
@@ -224,11 +224,17 @@ def why_gone(account: Account, pins: PinStore) -> str:
     return told
 
 
-def tell_of_gone(reports: list[Report], pins: PinStore) -> list[Report]:
-    """The reports; those of UIDs without an account say so."""
+def each_also_gone(
+    act: Callable[[Sequence[Account | Report]], list[Report]], accounts: Sequence[Account | Report], pins: PinStore
+) -> list[Report]:
+    """What `act` reports of the accounts; the reports of UIDs without an account say so."""
+    gone = [account for account in accounts if isinstance(account, Account) and not account.exists]
+    # Before anything is done: it may take the pin away.
+    why = {account.uid: why_gone(account, pins) for account in gone}
+    reports = act(accounts)
     for report in reports:
-        if report.account is not None and not report.account.exists:
-            report.messages.insert(0, why_gone(report.account, pins))
+        if report.account is not None and report.account.uid in why:
+            report.messages.insert(0, why[report.account.uid])
     return reports
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from ..accounts import Account
@@ -19,7 +20,7 @@ from ..nsfs_support import first_answer, nsfs_handles
 from ..pin import PinStore
 from ..subid import SubidRange, SubidSource
 from ..subid_change import Accounts, find_overlaps, overlap_entry
-from .everybody import Everybody, tell_of_gone
+from .everybody import Everybody, each_also_gone
 from .result import CallResult, failed_reports, failure_of, warnings_of_host, warnings_of_users
 from .system import open_kernel
 from .users import refuse_others, unlisted, unresolved, who_to_try_as
@@ -41,7 +42,7 @@ def look(users: list[str] | None) -> CallResult:
         users, unresolved, all_users=lambda: everybody.with_anything(namespaces.subids.owners())
     )
     refuse_others(accounts)
-    reports = tell_of_gone(namespaces.each(namespaces.look, accounts), pins)
+    reports = each_also_gone(partial(namespaces.each, namespaces.look), accounts, pins)
     existing = [account for account in accounts if isinstance(account, Account) and account.exists]
     told = {
         "changed": False,

@@ -98,8 +98,8 @@ def _add_users(parser: argparse.ArgumentParser, everybody: str, *, gone: bool = 
 
 _WITH_STATE = "every user with a subordinate range, a runtime directory, a pin or lingering"
 _WITH_ANYTHING = (
-    "every user with a subordinate range, a runtime directory, a pin, lingering or a user namespace, and UIDs that have a "
-    "pin or a user namespace though no account has them any more"
+    "every user with a subordinate range, a runtime directory, a pin, lingering or a user namespace, and UIDs with a "
+    "pin or a user namespace that no account has any more"
 )
 
 
@@ -149,8 +149,8 @@ def _add_info(parser: argparse.ArgumentParser) -> None:
 def _add_clean(parser: argparse.ArgumentParser) -> None:
     _add_users(
         parser,
-        "every user with a runtime directory or a user namespace, and UIDs that have a pin or a user namespace though no "
-        "account has them any more",
+        "every user with a runtime directory or a user namespace, and UIDs with a pin or a user namespace that no "
+        "account has any more",
     )
     _add_check(parser)
     parser.add_argument("--orphans", action="store_true", help="also end pause processes that nothing names")

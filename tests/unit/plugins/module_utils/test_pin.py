@@ -21,7 +21,12 @@ UID = 1005
 
 @pytest.mark.parametrize(
     "record",
-    [PinRecord("alice", "/home/alice"), PinRecord("DOM\\alice", ""), PinRecord("\udcff", "/h\udcfe"), PinRecord("a", "/")],
+    [
+        PinRecord("alice", "/home/alice"),
+        PinRecord("DOM\\alice", ""),
+        PinRecord("\udcff", "/h\udcfe"),
+        PinRecord("a", "/"),
+    ],
 )
 def test_records_come_back(record: PinRecord) -> None:
     assert PinRecord.parse(record.to_bytes()) == record
