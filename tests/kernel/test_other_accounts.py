@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from throwaway_users import User, shadow
+from throwaway_users import User, kill_and_wait, shadow
 
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.calls import everybody as calls
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.calls.clean import clean
@@ -122,7 +122,9 @@ def test_the_next_account_with_a_uid_gets_a_namespace_of_its_own(
     assert verdicts_of(seen) == {"pause_pid": "missing", "ns_handles": "missing", "pin": "foreign", key: "foreign"}
     for name in ("pin", key):
         assert f"made for {alice}, who had UID {bob.uid} before" in seen["verdicts"][name]["evidence"]
-    assert (seen["state"], seen["userns"], seen["orphans"]) == ("broken", None, [])
+    # Podman before 6.0 does not look at ns_handles.
+    assert seen["state"] in (("broken",) if method == "pause" else ("broken", "stale"))
+    assert (seen["userns"], seen["orphans"]) == (None, [])
     foretold = ns(bob, check=True, method=method)
     assert (foretold["action"], is_running(pause)) == ("created", method == "pause")
     made = ns(bob, method=method)
@@ -205,11 +207,10 @@ def test_nobody_joins_the_namespace_of_the_account_before(
     alice = user.name
     bob = successor(user)
     line = ("--", "readlink", "/proc/self/ns/user")
-    for run in (
-        lambda: command("exec", "--user", bob.name, "--no-create", *line),
-        lambda: command("exec", "--no-create", *line, as_user=bob),
+    for refused in (
+        command("exec", "--user", bob.name, "--no-create", *line),
+        command("exec", "--no-create", *line, as_user=bob),
     ):
-        refused = run()
         assert (refused.returncode, refused.stdout) == (125, "")
         assert f"was made for {alice}, who had UID {bob.uid} before" in refused.stderr
     # Bob may well make one that lacks only the pin.
@@ -244,17 +245,34 @@ def test_a_renamed_account_keeps_its_namespace_with_its_home(
     hold(before)
     # usermod does nothing while processes run; the pin keeps the namespace.
     before.kill_pause()
-    values = {"-l": f"{name}2", "-d": f"/home/{name}2"}
-    shadow("usermod", *(word for option in change for word in (option, values[option])), before.name)
     after = User(f"{name}2", before.uid, before.gid)
+    values = {"-l": after.name, "-d": f"/home/{name}2"}
+    rename(before, after, *(word for option in change for word in (option, values[option])))
     try:
         moved = "-d" in change
         assert info(after)["verdicts"]["pin"]["verdict"] == ("foreign" if moved else "live")
         again = ns(after)
         assert again["action"] == ("created" if moved else "repaired")
         assert (namespace_of(again) == namespace_of(made)) is not moved
+        assert ns(after, state="absent")["action"] == "removed"
     finally:
-        shadow("usermod", "-l", before.name, after.name) if not after.processes() else None
+        for pid in after.processes():
+            kill_and_wait(pid)
+        rename(after, before, "-l", before.name)
+
+
+def rename(before: User, after: User, *change: str) -> None:
+    """With the ranges, which usermod leaves to the old name."""
+    ranges = {}
+    for kind in ("uid", "gid"):
+        lines = [line.split(":") for line in Path(f"/etc/sub{kind}").read_text().splitlines()]
+        ranges[kind] = [f"{start}-{int(start) + int(count) - 1}" for name, start, count in lines if name == before.name]
+        for range_ in ranges[kind]:
+            shadow("usermod", f"--del-sub{kind}s", range_, before.name)
+    shadow("usermod", *change, before.name)
+    for kind, of_kind in ranges.items():
+        for range_ in of_kind:
+            shadow("usermod", f"--add-sub{kind}s", range_, after.name)
 
 
 def test_a_pin_of_the_version_before_counts_as_the_present_accounts(
@@ -456,9 +474,9 @@ def test_names_in_the_temporary_directory_have_a_limit(tmp_path: Path, monkeypat
 def test_everybody_is_also_who_is_not_listed(ns: Run, hidden: User) -> None:
     hidden.runtime_dir.mkdir(mode=0o700)
     os.chown(hidden.runtime_dir, hidden.uid, hidden.gid)
-    made = ns(hidden)
+    made = ns(hidden, pin=False)
     seen = {entry["user"]: entry for entry in look(None).told["namespaces"]}[hidden.name]
     assert (seen["state"], namespace_of(seen)) == ("alive", namespace_of(made))
-    hidden.pause_file.write_bytes(b"4194304")
+    hidden.kill_pause()
     cleaned = clean(None, CleaningOptions()).told
     assert str(hidden.pause_file) in cleaned["removed"]
