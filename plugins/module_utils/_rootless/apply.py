@@ -11,20 +11,23 @@ from __future__ import annotations
 
 import os
 
-from . import handles, pause
+from . import handles, pause, processes, user_scope
 from .accounts import Account
 from .as_user import Agent
 from .desired import IdMaps
 from .errors import RootlessError
 from .handles import Handles
+from .held import held
 from .kernel import Syscalls
 from .nsfs import NamespaceId, NamespacePair, own_userns_ino, why_foreign
 from .pause_cgroups import PauseCgroups
+from .pause_home import read_home
 from .pin import PinError, PinRecord, PinStore
 from .plan import (
     METHOD_HANDLES,
     Create,
     KillPause,
+    MovePause,
     Plan,
     RemoveFile,
     StartPause,
@@ -35,6 +38,7 @@ from .plan import (
 )
 from .processes import open_namespaces
 from .removal import Remover
+from .systemd_scopes import systemd_runs
 
 
 class RaceLostError(RootlessError):
@@ -55,6 +59,7 @@ class Applier:
         cgroups: PauseCgroups,
         proc: str,
         method: str,
+        run: str = "/run",
     ) -> None:
         self._agent = agent
         self._account = account
@@ -64,6 +69,7 @@ class Applier:
         self._cgroups = cgroups
         self._moved = False
         self._proc = proc
+        self._run = run
         self._method = method
         self._started: int | None = None
         self._created: NamespacePair | None = None
@@ -107,11 +113,17 @@ class Applier:
         elif isinstance(step, KillPause):
             pid = self._started if step.pid is None else step.pid
             self._agent.call("kill_pause", pid=pid, userns=step.userns or 0)
+        elif isinstance(step, MovePause):
+            warning = self._move(step)
+            if warning:
+                self.warnings.append(warning)
+                return pair
         elif pair is None:
             raise RootlessError(f"internal error: step {step} without a namespace")
         elif isinstance(step, StartPause):
             self._leave_our_cgroup()
             self._started = self._agent.call("start_pause", fds=(pair.user_fd, pair.mnt_fd))
+            self._leave_session(self._started, pair.id.userns)
         elif isinstance(step, WritePause):
             pid = self._started if step.pid is None else step.pid
             self._write(pause.FILE_NAME, str(pid).encode())
@@ -132,6 +144,39 @@ class Applier:
         if warning:
             self.warnings.append(warning)
 
+    def _leave_session(self, pid: int, userns: int) -> None:
+        """The same for a user's own run, after the pause process was started."""
+        if self._account.is_self and systemd_runs(self._run):
+            warning = self._move(MovePause(pid, userns, ""))
+            if warning:
+                self.warnings.append(warning)
+
+    def _move(self, step: MovePause) -> str:
+        """Out of a session or service. Empty if it is done, else a warning; the process runs on where it is."""
+        uid = self._account.uid
+        try:
+            if self._account.is_self:
+                home = read_home(self._proc, step.pid, uid=uid)
+                if home.ends_with is None:
+                    return ""
+                reason = user_scope.move(step.pid, uid, proc=self._proc, run=self._run)
+                return user_scope.why_it_stays(self._account, home, reason) if reason else ""
+            with held(self._syscalls, step.pid):
+                # The PID is a claim of the user's: nothing else may be moved, nor anything out of a batch job.
+                if processes.owner(self._proc, step.pid) != uid:
+                    raise RootlessError("it is not the user's")
+                if os.stat(f"{self._proc}/{step.pid}/ns/user").st_ino != step.userns:
+                    raise RootlessError("it is in another namespace")
+                if read_home(self._proc, step.pid, uid=uid).ends_with is None:
+                    return ""
+                self._cgroups.take_in(step.pid, uid)
+            return ""
+        except OSError as error:
+            reason = error.strerror or str(error)
+        except RootlessError as error:
+            reason = str(error)
+        return f"pause process {step.pid} stays where it is ({step.why}): {reason}"
+
     def _create(self, maps: IdMaps) -> NamespacePair:
         self._leave_our_cgroup()
         pid = self._agent.call(
@@ -145,6 +190,7 @@ class Applier:
         reason = why_foreign(self._syscalls, self._created, uid=self._account.uid, parent=own_userns_ino(self._proc))
         if reason:
             raise RootlessError(f"the new namespace vanished at once: {reason}")
+        self._leave_session(pid, self._created.id.userns)
         return self._created
 
     def _write(self, name: str, content: bytes) -> None:

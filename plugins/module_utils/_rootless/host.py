@@ -125,7 +125,9 @@ class Scene:
     def rescan(self) -> None:
         """Look at the processes anew."""
         self.table = ProcessTable.scan(self.syscalls, proc=self.host.proc)
-        self.inspector = Inspector(self.syscalls, pins=self.pins, table=self.table, proc=self.host.proc)
+        self.inspector = Inspector(
+            self.syscalls, pins=self.pins, table=self.table, proc=self.host.proc, run=self.host.run
+        )
 
     def agent(self, account: Account, candidate: Candidate | None = None, *, starts: bool = False) -> Agent:
         return self._agents.agent(account, candidate, starts=starts)

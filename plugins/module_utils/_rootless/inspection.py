@@ -22,6 +22,7 @@ from .handles import CorruptHandlesError, Handles
 from .kernel import INITIAL_USERNS_INO, Syscalls
 from .mount_tree import HostTree
 from .nsfs import NamespaceId, NamespacePair, own_userns_ino, why_foreign
+from .pause_home import Home, read_home
 from .pin import PinStore
 from .processes import ProcessTable
 from .state import (
@@ -36,6 +37,8 @@ from .state import (
     PauseProcess,
     UserState,
 )
+from .systemd_scopes import systemd_runs
+from .user_scope import has_manager, why_it_stays
 
 # What open_by_handle_at(2) says of a handle that never was one: every Podman that reads it fails. Anything else but
 # ESTALE (no such call, forbidden, no descriptors, no memory) says nothing about the file.
@@ -102,11 +105,14 @@ class _Look:
 class Inspector:
     """Judges users against one pass over the processes."""
 
-    def __init__(self, syscalls: Syscalls, *, pins: PinStore, table: ProcessTable, proc: str = "/proc") -> None:
+    def __init__(
+        self, syscalls: Syscalls, *, pins: PinStore, table: ProcessTable, proc: str = "/proc", run: str = "/run"
+    ) -> None:
         self._syscalls = syscalls
         self._pins = pins
         self._table = table
         self._proc = proc
+        self._run = run
         self._own_userns = own_userns_ino(proc)
         self._host_tree = HostTree(proc)
         # What is different in the mount trees that were looked at, by their inode numbers.
@@ -179,7 +185,18 @@ class Inspector:
             processes=inside,
             owner_opens_handles=opens,
             has_run=found.get("has_run", True),
-            warnings=tuple(filter(None, (found["warning"], look.why_strange, untried))),
+            can_move_pause=self._can_move(look.account),
+            warnings=tuple(
+                filter(
+                    None,
+                    (
+                        found["warning"],
+                        look.why_strange,
+                        untried,
+                        self._why_at_risk(look.account, pause_finding),
+                    ),
+                )
+            ),
         )
 
     def _look(self, account: Account, ask: UserAsker, pairs: dict[NamespaceId, NamespacePair]) -> _Look:
@@ -277,6 +294,7 @@ class Inspector:
                 nested = processes.is_nested(self._proc, pid)
                 marks = None if nested else look.ask.marks([pid]).get(pid)
                 pair = self._open_if_readable(pid) if marks is not None else None
+                home = read_home(self._proc, pid, uid=look.account.uid)
                 if not processes.is_running(pidfd):
                     if pair is not None:
                         pair.close()
@@ -306,7 +324,7 @@ class Inspector:
             )
         if reason:
             return judged(FOREIGN, f"{name} of UID {owner} is a pause process, but {reason}")
-        return judged(LIVE, f"{name} in {namespace}", namespace)
+        return replace(judged(LIVE, f"{name} in {namespace}", namespace), home=home)
 
     def _open_if_readable(self, pid: int) -> NamespacePair | None:
         try:
@@ -351,8 +369,8 @@ class Inspector:
                     continue
                 elsewhere = self._elsewhere(pid, namespace.mntns)
                 if mark.pausing:
-                    unmapped = not self._is_mapped(pid)
-                    orphans.append(PauseProcess(pid, namespace, unmapped=unmapped, elsewhere=elsewhere))
+                    unmapped, home = not self._is_mapped(pid), self._home_of(look, pid)
+                    orphans.append(PauseProcess(pid, namespace, unmapped=unmapped, elsewhere=elsewhere, home=home))
                 elif not elsewhere and namespace not in monitors:
                     monitors.append(namespace)
             others = (pid for pid in self._table.pids_inside(userns.userns) if pid not in left_out)
@@ -372,6 +390,22 @@ class Inspector:
         if mntns not in self._trees:
             self._trees[mntns] = self._host_tree.difference(pid)
         return self._trees[mntns]
+
+    def _home_of(self, look: _Look, pid: int) -> Home | None:
+        try:
+            return read_home(self._proc, pid, uid=look.account.uid)
+        except OSError:
+            return None
+
+    def _can_move(self, account: Account) -> bool:
+        return systemd_runs(self._run) and (os.geteuid() == 0 or has_manager(account.uid, run=self._run))
+
+    def _why_at_risk(self, account: Account, pause_finding: Finding) -> str:
+        """What to report of a pause process that ends with somebody's session or service and cannot be moved."""
+        home = pause_finding.home
+        if home is None or home.ends_with is None or not systemd_runs(self._run) or self._can_move(account):
+            return ""
+        return why_it_stays(account, home, f"no manager of {account.name}'s own runs")
 
     def _is_mapped(self, pid: int) -> bool:
         """Both maps: a run can be killed between the two, and nobody can join what has only one."""

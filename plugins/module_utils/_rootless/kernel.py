@@ -46,6 +46,8 @@ RESOLVE_NO_MAGICLINKS = 2
 RESOLVE_NO_SYMLINKS = 4
 RESOLVE_BENEATH = 8
 
+PTRACE_SEIZE = 0x4206
+
 PR_SET_DUMPABLE = 4
 PR_GET_SECUREBITS = 27
 PR_SET_SECUREBITS = 28
@@ -137,6 +139,8 @@ def _load() -> ctypes.CDLL:
     libc.mount.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_void_p]
     libc.umount2.argtypes = [ctypes.c_char_p, ctypes.c_int]
     libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
+    libc.ptrace.argtypes = [ctypes.c_ulong, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
+    libc.ptrace.restype = ctypes.c_long
     libc.capset.argtypes = [ctypes.c_char_p, ctypes.c_char_p]
     libc.syscall.restype = ctypes.c_long
     return libc
@@ -236,6 +240,10 @@ class Syscalls:
             signal.pidfd_send_signal(pidfd, number)
         else:
             self._checked(self._syscall(_SYS_PIDFD_SEND_SIGNAL, pidfd, number, None, 0), "pidfd_send_signal")
+
+    def ptrace_seize(self, pid: int) -> None:
+        """`PTRACE_SEIZE` of ptrace(2): trace a process without stopping it, for as long as this process lives."""
+        self._checked(self._libc.ptrace(PTRACE_SEIZE, pid, None, None), "ptrace")
 
     def close_from(self, first: int) -> None:
         """close_range(2) from a descriptor on; one by one before Linux 5.9, or where a filter forbids it."""

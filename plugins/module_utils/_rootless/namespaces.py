@@ -438,6 +438,7 @@ class Namespaces:
             pins=self._scene.pins,
             cgroups=self._scene.cgroups,
             proc=self._host.proc,
+            run=self._host.run,
             method=method,
         )
 

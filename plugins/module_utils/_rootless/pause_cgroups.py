@@ -6,9 +6,10 @@
 Whoever owns a pause process can trace it, and make it start others. So each user has a cgroup of its own with room
 for a few processes, and a child that will start a pause process is moved there before anything of the user's runs.
 
-- Where systemd runs, in a transient scope in the slice `rootless_ns.slice`: one for each process that works on users,
-  made when the first pause process is needed. It ends with the last pause process in it. Not below `user.slice`,
-  which belongs to logind, nor in the user's own manager, which ends with the user's last session.
+- Where systemd runs, in a transient scope in the slice `rootless_ns.slice`: one for each call, made when the first
+  pause process is needed. It ends with the last pause process in it. Not below `user.slice`, which belongs to logind,
+  nor in the user's own manager, which ends with the user's last session. Users who start pause processes themselves
+  have those in their own managers (see `user_scope`).
 - Elsewhere below `rootless-ns` at the root of the hierarchies of cgroup version 2 and of version 1's `pids`.
 """
 
@@ -16,14 +17,15 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
 from .errors import RootlessError
 from .mountinfo import Mount, read_mounts
+from .systemd_scopes import INFINITY, UNIT_EXISTS, SystemdError, attach, start_scope, systemd_runs
 
 SLICE = "rootless_ns.slice"
 BASE = "rootless-ns"
@@ -31,9 +33,25 @@ BASE = "rootless-ns"
 MAX_PROCESSES = 16
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# systemd needs some 20 ms; one that loads its units anew, some seconds.
+# systemd needs some milliseconds; one that loads its units anew, some seconds.
 _SCOPE_SECONDS = 10.0
 _ATTEMPTS = 5
+_PAUSE_SECONDS = 0.002
+# Where the processes are that keep the scope of a call for as long as it works.
+_HOLDERS = "holders"
+
+
+_PROPERTIES = (
+    ("Description", "s", "Pause processes of rootless namespaces"),
+    ("Slice", "s", SLICE),
+    # Its cgroups are made and written here.
+    ("Delegate", "b", True),
+    # It is to last until the host goes down, and then not to hold that up.
+    ("DefaultDependencies", "b", False),
+    ("TimeoutStopUSec", "t", 5_000_000),
+    ("CollectMode", "s", "inactive-or-failed"),
+    ("TasksMax", "t", INFINITY),
+)
 
 
 class _CgroupError(RootlessError):
@@ -57,11 +75,12 @@ class _Hierarchy:
 
 
 class PauseCgroups:
-    """The cgroups of one call. A copy of this process that works for others makes a scope of its own."""
+    """The cgroups of one call. Copies of this process that work for others share its scope."""
 
     def __init__(self, *, proc: str = "/proc", run: str = "/run") -> None:
         self._proc = proc
         self._run = run
+        self._scope = f"rootless_ns-{os.getpid()}-{os.urandom(4).hex()}.scope"
         self._places: list[_Hierarchy] | None = None
         self._failure: _CgroupError | OSError | None = None
         self._holder: subprocess.Popen[bytes] | None = None
@@ -70,6 +89,17 @@ class PauseCgroups:
         """Move a child of this process into the user's cgroup; None, or a warning that says why it could not be moved.
 
         The child must not be reaped yet, so that the PID is its own.
+        """
+        try:
+            self.take_in(pid, uid)
+        except _CgroupError as error:
+            return f"the pause process stays in {self._own_path()}, and may end with what else is there: {error}"
+        return None
+
+    def take_in(self, pid: int, uid: int) -> None:
+        """Move a process into the user's cgroup. Raises `RootlessError` with the reason where that cannot be done.
+
+        Whoever calls this makes sure that the PID stays that of the process.
         """
         try:
             if self._failure is not None:
@@ -89,14 +119,13 @@ class PauseCgroups:
                         raise
                     self._places.remove(place)
             self._check(pid, uid)
-        except (_CgroupError, OSError) as error:
-            reason = str(error) if isinstance(error, _CgroupError) else f"{error.filename}: {error.strerror}"
-            return f"the pause process stays in {self._own_path()}, and may end with what else is there: {reason}"
-        return None
+        except OSError as error:
+            raise _CgroupError(f"{error.filename}: {error.strerror}") from None
 
     def forget(self, uid: int) -> None:
         """Remove the user's cgroup where it does not vanish by itself, if nothing runs in it."""
-        if self._systemd_runs():
+        if systemd_runs(self._run):
+            self._forget_in_scopes(uid)
             return
         for hierarchy in self._own_hierarchies():
             base = os.path.join(hierarchy.mount.point, BASE)
@@ -110,22 +139,22 @@ class PauseCgroups:
         self._holder, self._places, self._failure = None, None, None
         if holder is not None:
             _end(holder)
-        elif places:
-            for place in places:
-                _sweep(place.directory(place.path))
+        for place in places or ():
+            _sweep(place.directory(place.path))
 
-    def _systemd_runs(self) -> bool:
-        return os.path.isdir(f"{self._run}/systemd/system")
+    def _forget_in_scopes(self, uid: int) -> None:
+        for hierarchy in self._hierarchies("self"):
+            slice_ = os.path.join(hierarchy.mount.point, SLICE)
+            with suppress(OSError):
+                for name in os.listdir(slice_):
+                    with suppress(OSError):
+                        os.rmdir(os.path.join(slice_, name, str(uid)))
 
     def _make_places(self) -> Iterator[_Hierarchy]:
         """In each hierarchy that matters, the cgroup in which those of the users are to be."""
-        if self._systemd_runs():
-            name = f"rootless_ns-{os.getpid()}-{os.urandom(4).hex()}.scope"
-            self._holder = _start_scope(name)
-            found = [one for one in self._hierarchies(str(self._holder.pid)) if os.path.basename(one.path) == name]
-            if not found:
-                raise _CgroupError(f"the scope {name} is in none of the mounted hierarchies")
-            yield from found
+        if systemd_runs(self._run):
+            self._holder = _start_holder()
+            yield from self._places_in_scope(self._holder.pid)
             return
         for hierarchy in self._own_hierarchies():
             base = os.path.join(hierarchy.mount.root, BASE)
@@ -139,6 +168,40 @@ class PauseCgroups:
                 raise
             _enable_pids(hierarchy.mount.point)
             yield place
+
+    def _places_in_scope(self, holder: int) -> Iterator[_Hierarchy]:
+        """The scope in each hierarchy that it is in; it stays for as long as the holder, a process, runs."""
+        self._enter_scope(holder)
+        found = [one for one in self._hierarchies(str(holder)) if self._scope in one.path.split("/")]
+        if not found:
+            raise _CgroupError(f"the scope {self._scope} is in none of the mounted hierarchies")
+        for one in found:
+            place = _Hierarchy(one.mount, one.controllers, one.path.removesuffix(f"/{_HOLDERS}"))
+            directory = os.path.join(place.directory(place.path), _HOLDERS)
+            # Controllers of most kinds can be enabled only where no process is.
+            with suppress(FileExistsError):
+                os.mkdir(directory, 0o755)
+            _write(os.path.join(directory, "cgroup.procs"), str(holder))
+            yield place
+
+    def _enter_scope(self, holder: int) -> None:
+        """Have systemd put a process into the scope of this call, which another copy of this one may have made."""
+        sockets = (f"{self._run}/systemd/private", f"{self._run}/dbus/system_bus_socket")
+        deadline = time.monotonic() + _SCOPE_SECONDS
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                return start_scope(self._scope, _PROPERTIES, [holder], sockets=sockets, seconds=left)
+            except SystemdError as error:
+                if error.name != UNIT_EXISTS:
+                    raise _CgroupError(f"systemd makes no scope: {error}") from None
+            try:
+                return attach(self._scope, f"/{_HOLDERS}", [holder], sockets=sockets, seconds=left)
+            except SystemdError as error:
+                # It is being made, or has just ended.
+                if left <= 0:
+                    raise _CgroupError(f"systemd does not let this process into {self._scope}: {error}") from None
+            time.sleep(_PAUSE_SECONDS)
 
     def _own_path(self) -> str:
         """This process's cgroup: that of systemd, or the one that limits processes."""
@@ -181,44 +244,26 @@ class PauseCgroups:
                 raise _CgroupError(f"it is in {found.get(place.controllers)}, not in {place.path}/{uid}")
 
 
-def _start_scope(name: str) -> subprocess.Popen[bytes]:
-    """A scope, and in it a process that ends when its standard input is closed."""
-    command = ["systemd-run", "--scope", "--quiet", "--collect", f"--unit={name}", f"--slice={SLICE}"]
-    command.append("--description=Pause processes of rootless namespaces")
-    # It is to last until the host goes down, and then not to hold that up.
-    for assignment in ("DefaultDependencies=no", "Delegate=yes", "TasksMax=infinity", "TimeoutStopSec=5s"):
-        command.append(f"--property={assignment}")
+def _start_holder() -> subprocess.Popen[bytes]:
+    """A process that ends when its standard input is closed."""
     try:
         # It is not a command that ends: AnsibleModule.run_command waits for that.
-        holder = subprocess.Popen(  # pylint: disable=ansible-bad-function
-            [*command, "--", "cat"],
+        return subprocess.Popen(  # pylint: disable=ansible-bad-function
+            ["cat"],
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
             env={"PATH": _PATH, "LC_ALL": "C"},
             cwd="/",
             start_new_session=True,
         )
     except OSError as error:
-        raise _CgroupError(f"cannot run systemd-run: {error.strerror}") from None
-    stdin, stdout, stderr = holder.stdin, holder.stdout, holder.stderr
-    if stdin is None or stdout is None or stderr is None:
-        raise _CgroupError("internal error: a process without pipes")
-    # What comes back comes from within the scope.
-    with suppress(BrokenPipeError):
-        os.write(stdin.fileno(), b"\n")
-    ready = select.select([stdout], [], [], _SCOPE_SECONDS)[0]
-    if ready and os.read(stdout.fileno(), 1):
-        return holder
-    said = os.read(stderr.fileno(), 1000).decode("utf-8", "surrogateescape").strip() if ready else ""
-    _end(holder)
-    raise _CgroupError(f"systemd makes no scope: {said or f'no answer in {_SCOPE_SECONDS:g} s'}")
+        raise _CgroupError(f"cannot run cat: {error.strerror}") from None
 
 
 def _end(holder: subprocess.Popen[bytes]) -> None:
-    for file in (holder.stdin, holder.stdout, holder.stderr):
-        if file is not None:
-            file.close()
+    if holder.stdin is not None:
+        holder.stdin.close()
     try:
         holder.wait(2)
     except subprocess.TimeoutExpired:
@@ -273,7 +318,7 @@ def _sweep(base: str) -> None:
     """Remove the cgroups in which nothing runs any more."""
     with suppress(OSError):
         for name in os.listdir(base):
-            if name.isdigit():
+            if name.isdigit() or name == _HOLDERS:
                 with suppress(OSError):
                     os.rmdir(os.path.join(base, name))
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Union
 
@@ -77,7 +78,16 @@ class KillPause:
     why: str
 
 
-Step = Union[RemoveFile, Unpin, Create, StartPause, WritePause, WriteHandles, Pin, KillPause]
+@dataclass(frozen=True)
+class MovePause:
+    """Move a pause process in the user namespace `userns` out of the session or service that it would end with."""
+
+    pid: int
+    userns: int
+    why: str
+
+
+Step = Union[RemoveFile, Unpin, Create, StartPause, WritePause, WriteHandles, Pin, KillPause, MovePause]
 
 
 @dataclass(frozen=True)
@@ -147,6 +157,7 @@ def plan_present(state: UserState, wish: Wish) -> Plan:
     if target is None:
         return Plan(CREATED, tuple(steps + _create_steps(wish)))
     steps += _repair_steps(state, wish, target, pause_good=pause_good, handles_good=handles_good)
+    steps += _moves(state, wish, target, steps)
     if wish.pin and not pin_good and not pin_needed:
         steps.append(Pin())
     pinned = pin_good or (wish.pin and not pin_needed)
@@ -191,6 +202,21 @@ def _repair_steps(
         if orphan.namespace == target:
             return [WritePause(orphan.pid)]
     return [StartPause(), WritePause()]
+
+
+def _moves(state: UserState, wish: Wish, target: NamespaceId, steps: Sequence[Step]) -> list[Step]:
+    """For the pause process that `pause.pid` names in the end, if it stays and would end with a session or service."""
+    if not state.can_move_pause or (wish.method == METHOD_HANDLES and wish.explicit):
+        return []
+    adopted = [step.pid for step in steps if isinstance(step, WritePause)]
+    homes = {orphan.pid: orphan.home for orphan in state.orphans if orphan.pid in adopted}
+    if state.pause.verdict == LIVE and state.pause.namespace == target and state.pause.pid is not None:
+        homes[state.pause.pid] = state.pause.home
+    return [
+        MovePause(pid, target.userns, f"it would end with {home.ends_with}")
+        for pid, home in homes.items()
+        if home is not None and home.ends_with is not None
+    ]
 
 
 def _superfluous(state: UserState, wish: Wish, target: NamespaceId, *, pause_good: bool, pinned: bool) -> list[Step]:

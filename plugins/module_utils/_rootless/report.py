@@ -19,6 +19,7 @@ from .plan import (
     METHOD_HANDLES,
     METHOD_PAUSE,
     NO_ACTION,
+    MovePause,
     Pin,
     Plan,
     RemoveFile,
@@ -90,6 +91,7 @@ class Report:
             "method": self.method,
             "pinned": _opens(state.pin, namespace) if state else False,
             "pause_pid": state.pause.pid if state and _opens(state.pause, namespace) else None,
+            "pause": _home(state, namespace),
             "uid_map": [entry.as_dict() for entry in self.maps.uid_map] if self.maps else [],
             "gid_map": [entry.as_dict() for entry in self.maps.gid_map] if self.maps else [],
             "drift": self.drift,
@@ -126,6 +128,7 @@ def artefacts(state: UserState) -> dict[str, Any]:
         "namespace": str(state.target) if state.target else None,
         "ns_handles": _shown(state.handles),
         "pause_pid": _shown(state.pause),
+        "pause_cgroup": state.pause.home.cgroup if state.pause.home else None,
         "pin": _shown(state.pin),
     }
 
@@ -135,11 +138,17 @@ def predicted(before: dict[str, Any], plan: Plan) -> dict[str, Any]:
     after = dict(before, namespace=str(plan.target) if plan.target else "(a new one)")
     for step in plan.steps:
         if isinstance(step, RemoveFile):
-            after["pause_pid" if step.name == pause.FILE_NAME else "ns_handles"] = MISSING
+            if step.name == pause.FILE_NAME:
+                after.update(pause_pid=MISSING, pause_cgroup=None)
+            else:
+                after["ns_handles"] = MISSING
         elif isinstance(step, Unpin):
             after["pin"] = MISSING
         elif isinstance(step, WritePause):
             after["pause_pid"] = f"{LIVE}: {'a new process' if step.pid is None else f'process {step.pid}'}"
+            after["pause_cgroup"] = "(that of the process)"
+        elif isinstance(step, MovePause):
+            after["pause_cgroup"] = "(one of its own)"
         elif isinstance(step, WriteHandles):
             after["ns_handles"] = LIVE
         elif isinstance(step, Pin):
@@ -153,6 +162,11 @@ def _shown(finding: Finding) -> str:
 
 def _opens(finding: Finding, namespace: NamespaceId | None) -> bool:
     return finding.verdict == LIVE and finding.namespace == namespace
+
+
+def _home(state: UserState | None, namespace: NamespaceId | None) -> dict[str, str | None]:
+    home = state.pause.home if state and _opens(state.pause, namespace) else None
+    return {"cgroup": home.cgroup if home else None, "ends_with": home.ends_with if home else None}
 
 
 def _method_in_use(state: UserState) -> str | None:

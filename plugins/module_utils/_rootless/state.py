@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from .choice import choose
 from .nsfs import NamespaceId
+from .pause_home import Home
 
 MISSING = "missing"
 LIVE = "live"
@@ -34,9 +35,9 @@ class Finding:
     """One key: its verdict, the evidence for it, and the namespace it opens if it is live.
 
     A recycled `pause.pid` has one, too, where the process that it names lives in a namespace of the user's: Podman
-    joins that. `identity` is device and inode number of the file, `pid` what `pause.pid` says, `strict`
-    whether it says nothing else; `command` and `owner` (a UID) are of the process that has that PID. `readable`: it is a
-    file with a content to judge.
+    joins that. `identity` is device and inode number of the file, `pid` what `pause.pid` says, `strict` whether it
+    says nothing else; `command` and `owner` (a UID) are of the process that has that PID, `home` of a live pause
+    process. `readable`: it is a file with a content to judge.
     """
 
     verdict: str = MISSING
@@ -48,6 +49,7 @@ class Finding:
     owner: int | None = None
     readable: bool = True
     strict: bool = True
+    home: Home | None = None
 
     @property
     def exists(self) -> bool:
@@ -69,6 +71,7 @@ class PauseProcess:
     unmapped: bool = False
     # How its mounts differ from the host's, where they do: a service's or a batch job's own, which nobody else adopts.
     elsewhere: str = ""
+    home: Home | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,8 @@ class UserState:
     has_run: bool = True
     # Namespaces whose maps are what the ranges give today; None where nobody looked.
     fitting: frozenset[NamespaceId] | None = None
+    # Whether this process can move pause processes into a scope of their own.
+    can_move_pause: bool = False
     warnings: tuple[str, ...] = ()
 
     @property
