@@ -92,6 +92,14 @@ class OwnSystemd:
         assert result.returncode == 0, result.stderr
         return result.stdout
 
+    def put(self, pid: int, cgroup: str) -> None:
+        """Move a process there, as a manager of sessions, services or jobs does."""
+        self.run(cgroup, "sh", "-c", f"echo {pid} > /sys/fs/cgroup{cgroup}/cgroup.procs")
+
+    def end(self, cgroup: str) -> None:
+        """End all that is in a cgroup, as at the end of a session or service."""
+        self.run("/", "sh", "-c", f"echo 1 > /sys/fs/cgroup{cgroup}/cgroup.kill")
+
     def cgroup_of(self, pid: int) -> str:
         """As systemd knows it."""
         lines = self.run("/", "cat", f"/proc/{pid}/cgroup").splitlines()

@@ -44,3 +44,127 @@ def test_what_the_user_starts_is_in_its_own_manager(ns: Run, user: Any, systemd:
     assert (result["action"], result["msg"]) == ("created", "")
     assert re.fullmatch(USERS % (user.uid, user.uid), systemd.cgroup_of(result["pause_pid"]))
     assert result["pause"]["ends_with"] is None
+
+
+def test_it_outlives_them(ns: Run, user: Any, systemd: OwnSystemd) -> None:
+    as_user = user.command()
+    service, session = "/system.slice/pull.service", systemd.session()
+    for prefix, cgroup in ((systemd.prefix(service), service), ((*systemd.prefix(session), *as_user), session)):
+        pid = ns(user, pin=False, prefix=prefix)["pause_pid"]
+        systemd.end(cgroup)
+        time.sleep(0.1)
+        assert Path(f"/proc/{pid}/ns/mnt").exists()
+        ns(user, state="absent", pin=False, prefix=systemd.prefix("/system.slice/pull.service"))
+
+
+@pytest.mark.parametrize("actor", ["root", "user"])
+@pytest.mark.parametrize("place", ["session", "service", "application", "service of the system"])
+def test_one_that_would_end_with_its_maker_is_moved(
+    ns: Run, user: Any, systemd: OwnSystemd, place: str, actor: str
+) -> None:
+    cgroup = {
+        "session": systemd.session(),
+        "service": systemd.manager("app.slice/sync.service"),
+        "application": systemd.manager("app.slice/app-gnome-editor-77.scope"),
+        "service of the system": "/system.slice/cron.service",
+    }[place]
+    if actor == "user" and place == "service of the system":
+        pytest.skip("needs the help of PID 1")
+    as_root = systemd.prefix("/system.slice/pull.service")
+    prefix = as_root if actor == "root" else (*systemd.prefix(systemd.session()), *user.command())
+    pid = ns(user, pin=False, prefix=as_root)["pause_pid"]
+    systemd.put(pid, cgroup)
+    seen = ns(user, check=True, diff=True, pin=False, prefix=prefix)
+    assert (seen["action"], seen["changed"], seen["msg"]) == ("repaired", True, "")
+    assert seen["pause"] == {"cgroup": cgroup, "ends_with": os.path.basename(cgroup)}
+    (diff,) = seen["diff"]
+    assert cgroup in diff["before"]
+    assert "of its own" in diff["after"]
+    assert systemd.cgroup_of(pid) == cgroup
+    moved = ns(user, pin=False, prefix=prefix)
+    assert (moved["action"], moved["changed"], moved["msg"], moved["pause_pid"]) == ("repaired", True, "", pid)
+    expected = OURS % user.uid if actor == "root" else USERS % (user.uid, user.uid)
+    assert re.fullmatch(expected, systemd.cgroup_of(pid))
+    again = ns(user, pin=False, prefix=prefix)
+    assert (again["action"], again["changed"]) == ("rejoined", False)
+
+
+@pytest.mark.parametrize(
+    "place", ["podman", "slurm", "slurm 1", "below a service", "container", "somebody else's manager"]
+)
+def test_what_is_to_stay_or_to_end_there_is_left(ns: Run, user: Any, systemd: OwnSystemd, place: str) -> None:
+    cgroup = {
+        "podman": systemd.manager("user.slice/podman-pause-0123abcd.scope"),
+        "slurm": "/system.slice/slurmstepd.scope/job_7/step_0/user/task_0",
+        "slurm 1": f"/slurm/uid_{user.uid}/job_7/step_0",
+        "below a service": "/system.slice/condor.service/htcondor/slot1_1",
+        "container": "/machine.slice/libpod-0123.scope",
+        "somebody else's manager": "/user.slice/user-3.slice/user@3.service/app.slice/shell-7.service",
+    }[place]
+    prefix = systemd.prefix("/system.slice/pull.service")
+    pid = ns(user, pin=False, prefix=prefix)["pause_pid"]
+    systemd.put(pid, cgroup)
+    again = ns(user, pin=False, prefix=prefix)
+    assert (again["action"], again["msg"]) == ("rejoined", "")
+    assert again["pause"] == {"cgroup": cgroup, "ends_with": None}
+    assert systemd.cgroup_of(pid) == cgroup
+
+
+def test_one_that_no_file_names_any_more_is_moved_too(ns: Run, user: Any, systemd: OwnSystemd) -> None:
+    prefix = systemd.prefix("/system.slice/pull.service")
+    pid = ns(user, pin=False, prefix=prefix)["pause_pid"]
+    systemd.put(pid, systemd.session())
+    user.pause_file.unlink()
+    moved = ns(user, pin=False, prefix=prefix)
+    assert (moved["action"], moved["pause_pid"]) == ("repaired", pid)
+    assert re.fullmatch(OURS % user.uid, systemd.cgroup_of(pid))
+    assert ns(user, pin=False, prefix=prefix)["action"] == "rejoined"
+
+
+def test_without_a_manager_the_user_is_warned(ns: Run, module: Run, user: Any) -> None:
+    with own_systemd(user, manager=False) as systemd:
+        prefix = (*systemd.prefix(systemd.session()), *user.command())
+        for action in ("created", "rejoined"):
+            result = ns(user, prefix=prefix)
+            assert result["action"] == action
+            assert result["pause"] == {"cgroup": systemd.session(), "ends_with": "session-7.scope"}
+            assert f"loginctl enable-linger {user.name}" in result["msg"]
+            assert "ends with session-7.scope" in result["msg"]
+        seen = module("rootless_ns_info", prefix=prefix)["namespaces"][0]
+        assert seen["pause"]["ends_with"] == "session-7.scope"
+
+
+def test_all_of_one_call_are_in_one_scope(module: Run, make_user: Any) -> None:
+    """Also where several processes work on them."""
+    users = [make_user() for _user in range(12)]
+    with own_systemd(users[0]) as systemd:
+        prefix = systemd.prefix("/system.slice/pull.service")
+        entries = module("rootless_ns", users=[user.name for user in users], pin=False, prefix=prefix)["namespaces"]
+        assert [entry["msg"] for entry in entries] == [""] * len(users)
+        assert len({os.path.dirname(systemd.cgroup_of(entry["pause_pid"])) for entry in entries}) == 1
+        # Nothing but the pause processes holds the scope.
+        scope = os.path.dirname(entries[0]["pause"]["cgroup"])
+        found = systemd.run("/", "sh", "-c", f"cat /sys/fs/cgroup{scope}/cgroup.procs; ls -d /sys/fs/cgroup{scope}/*/")
+        assert sorted(os.path.basename(line.rstrip("/")) for line in found.splitlines()) == sorted(
+            str(user.uid) for user in users
+        )
+        for entry in entries:
+            os.kill(entry["pause_pid"], signal.SIGKILL)
+        deadline = time.monotonic() + 5
+        while "scope" in systemd.run("/", "ls", "/sys/fs/cgroup/rootless_ns.slice"):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_a_held_process_keeps_its_pid(as_root: None) -> None:
+    """Whatever its owner does: nobody else gets the PID, and it runs on."""
+    process = subprocess.Popen(["sleep", "60"])
+    with held(Syscalls(), process.pid):
+        assert "S (sleeping)" in Path(f"/proc/{process.pid}/status").read_text()
+        process.kill()
+        time.sleep(0.1)
+        assert process.poll() is None
+        assert "Z (zombie)" in Path(f"/proc/{process.pid}/status").read_text()
+    assert process.wait(5) == -signal.SIGKILL
+    with pytest.raises(NotHeldError, match="No such process"), held(Syscalls(), process.pid):
+        pass
