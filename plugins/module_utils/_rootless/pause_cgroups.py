@@ -77,9 +77,11 @@ class _Hierarchy:
 class PauseCgroups:
     """The cgroups of one call. Copies of this process that work for others share its scope."""
 
-    def __init__(self, *, proc: str = "/proc", run: str = "/run") -> None:
+    def __init__(self, *, proc: str = "/proc", run: str = "/run", seconds: float = _SCOPE_SECONDS) -> None:
+        """`seconds`: how long systemd may take to make a scope."""
         self._proc = proc
         self._run = run
+        self._seconds = seconds
         self._scope = f"rootless_ns-{os.getpid()}-{os.urandom(4).hex()}.scope"
         self._places: list[_Hierarchy] | None = None
         self._failure: _CgroupError | OSError | None = None
@@ -187,7 +189,7 @@ class PauseCgroups:
     def _enter_scope(self, holder: int) -> None:
         """Have systemd put a process into the scope of this call, which another copy of this one may have made."""
         sockets = (f"{self._run}/systemd/private", f"{self._run}/dbus/system_bus_socket")
-        deadline = time.monotonic() + _SCOPE_SECONDS
+        deadline = time.monotonic() + self._seconds
         while True:
             left = deadline - time.monotonic()
             try:

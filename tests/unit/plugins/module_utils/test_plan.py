@@ -12,11 +12,13 @@ from dataclasses import replace
 import pytest
 
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.nsfs import NamespaceId
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.pause_home import Home
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.plan import (
     METHOD_HANDLES,
     METHOD_PAUSE,
     Create,
     KillPause,
+    MovePause,
     Pin,
     Plan,
     RemoveFile,
@@ -51,14 +53,21 @@ B = NamespaceId(userns=20, mntns=21)
 NEW = NamespaceId(userns=30, mntns=31)
 UNMAPPED = NamespaceId(userns=40, mntns=41)
 
+SESSION = Home("/user.slice/user-7.slice/session-3.scope", "session-3.scope")
+OURS = Home("/rootless_ns.slice/rootless_ns-1-0.scope/7")
 PAUSES = [Finding()] + [
     Finding(verdict, "why", identity=(1, 2), pid=7) for verdict in (GARBAGE, DEAD, RECYCLED, FOREIGN)
 ]
 PAUSES += [Finding(LIVE, "here", namespace, identity=(1, 2), pid=7) for namespace in (A, B)]
+PAUSES.append(Finding(LIVE, "here", A, identity=(1, 2), pid=7, home=SESSION))
 HANDLES = [Finding()] + [Finding(verdict, "why", identity=(3, 4)) for verdict in (CORRUPT, DEAD, FOREIGN, UNKNOWN)]
 HANDLES += [Finding(LIVE, "here", namespace, identity=(3, 4)) for namespace in (A, B)]
 PINS = [Finding(), Finding(FOREIGN, "why"), Finding(LIVE, "here", A), Finding(LIVE, "here", B)]
-ORPHANS: list[tuple[PauseProcess, ...]] = [(), (PauseProcess(8, A),), (PauseProcess(9, UNMAPPED, unmapped=True),)]
+ORPHANS: list[tuple[PauseProcess, ...]] = [
+    (),
+    (PauseProcess(8, A, home=SESSION),),
+    (PauseProcess(9, UNMAPPED, unmapped=True),),
+]
 PROCESSES: list[dict[int, tuple[int, ...]]] = [{}, {B.userns: (99,)}, {A.userns: (98,), B.userns: (99,)}]
 OPENS = [True, False]
 
@@ -82,6 +91,7 @@ def states() -> Iterator[UserState]:
             orphans=orphans,
             processes=processes,
             owner_opens_handles=opens if handles.verdict == LIVE else None,
+            can_move_pause=True,
         )
 
 
@@ -112,11 +122,16 @@ def carry_out(state: UserState, plan: Plan) -> UserState:
             pid = started if step.pid is None else step.pid
             (named,) = [orphan for orphan in state.orphans if orphan.pid == pid]
             rest = tuple(orphan for orphan in state.orphans if orphan.pid != pid)
-            pause = Finding(LIVE, "", named.namespace, identity=(5, 6), pid=pid)
+            pause = Finding(LIVE, "", named.namespace, identity=(5, 6), pid=pid, home=named.home)
             state = replace(state, pause=pause, orphans=rest)
         elif isinstance(step, WriteHandles):
             assert not state.handles.exists, "ns_handles is never replaced"
             state = replace(state, handles=Finding(LIVE, "", target, identity=(7, 8)), owner_opens_handles=True)
+        elif isinstance(step, MovePause):
+            assert (state.pause.pid, state.pause.home) == (step.pid, SESSION)
+            assert target is not None
+            assert step.userns == target.userns
+            state = replace(state, pause=replace(state.pause, home=OURS))
         elif isinstance(step, Pin):
             assert target is not None
             state = replace(state, pin=Finding(LIVE, "", target))
@@ -148,6 +163,7 @@ def test_present_reaches_its_end_in_one_run(wish: Wish) -> None:
             assert after.pin.namespace == target
         if wish.method == METHOD_PAUSE:
             assert (after.pause.verdict, after.pause.namespace) == (LIVE, target)
+            assert after.pause.home != SESSION
         elif after.handles.verdict != UNKNOWN:
             assert (after.handles.verdict, after.handles.namespace) == (LIVE, target)
         if after.handles.verdict != UNKNOWN and len(after.inhabited) < 2:
@@ -328,3 +344,18 @@ def test_unknown_handles_stay_unless_podman_would_remove_them() -> None:
     assert kept.steps == ()
     gone = plan_present(UserState("dir", handles=unknown), wish)
     assert [step.name for step in gone.steps if isinstance(step, RemoveFile)] == ["ns_handles"]
+
+
+@pytest.mark.parametrize("wish", WISHES, ids=str)
+def test_a_pause_process_that_can_be_moved_nowhere_stays(wish: Wish) -> None:
+    for state in states():
+        plan = plan_present(replace(state, can_move_pause=False), wish)
+        assert not any(isinstance(step, MovePause) for step in plan.steps)
+
+
+def test_a_pause_process_is_moved_before_what_may_be_refused() -> None:
+    session = replace(live(pause=A), can_move_pause=True)
+    session = replace(session, pause=replace(session.pause, home=SESSION))
+    plan = plan_present(session, WISHES[0])
+    assert [type(step) for step in plan.steps] == [MovePause, Pin]
+    assert "session-3.scope" in str(plan.steps[0])
