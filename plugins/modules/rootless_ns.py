@@ -107,6 +107,11 @@ notes:
     process, and the user as its login UID. On hosts that run systemd it lives in a transient scope in C(rootless_ns.slice),
     in a cgroup for that user with room for 16 processes, so that it outlives the session or service that ran the module.
     Elsewhere that cgroup is below C(rootless-ns) at the root of the hierarchy. Where no cgroup can be made, a warning says so.
+  - A pause process that the user starts without root is moved into a scope C(rootless-ns-pause-*.scope) of the user's own
+    manager, as Podman does. It ends with that manager, which is at logout unless the user lingers. Where no such manager runs,
+    a warning says with what the pause process ends.
+  - With O(state=present) a pause process that would end with a login session, a service, or an application of the user's own
+    manager is moved likewise. What a batch system or a container engine keeps in a cgroup of its own is left there.
   - Users need a runtime directory. Without C(/run/user/UID) the module falls back to C(/tmp/storage-run-UID), as Podman
     5.0 and later do, and warns. Podman 4 has C(/tmp/podman-run-UID) there and does not find that namespace. Enable lingering
     for users that are not always logged in.
@@ -168,6 +173,9 @@ namespaces:
       method: pause
       pinned: true
       pause_pid: 2432
+      pause:
+        cgroup: /rootless_ns.slice/rootless_ns-2398-5e8a11d0.scope/1000
+        ends_with: null
       uid_map:
         - id: 0
           parent_id: 1000
@@ -220,6 +228,19 @@ namespaces:
     pause_pid:
       description: PID of the pause process that C(pause.pid) names. V(null) when there is none.
       type: int
+    pause:
+      description: Where that pause process lives.
+      type: dict
+      contains:
+        cgroup:
+          description: Its cgroup, in the hierarchy of systemd where systemd runs. V(null) when there is no pause process.
+          type: str
+        ends_with:
+          description:
+            - The session, service or application of somebody's that it ends with, such as V(session-3.scope). V(null) when there
+              is none.
+            - Where it can be moved, M(userns.rootless.rootless_ns) moves it out of there.
+          type: str
     uid_map:
       description: The user ID map as the kernel shows it, read after really joining. In check mode the map that would be set up.
       type: list

@@ -258,6 +258,21 @@ namespaces:
     pause_pid:
       description: PID of the pause process that C(pause.pid) names. V(null) when there is none.
       type: int
+    pause:
+      description: Where that pause process lives.
+      type: dict
+      sample:
+        cgroup: /user.slice/user-1000.slice/session-3.scope
+        ends_with: session-3.scope
+      contains:
+        cgroup:
+          description: Its cgroup, in the hierarchy of systemd where systemd runs. V(null) when there is no pause process.
+          type: str
+        ends_with:
+          description:
+            - The session, service or application of somebody's that it ends with. V(null) when there is none.
+            - Where it can be moved, M(userns.rootless.rootless_ns) moves it out of there.
+          type: str
     uid_map:
       description: The namespace's user ID map, read after really joining.
       type: list

@@ -17,8 +17,12 @@ from typing import Any
 import pytest
 from own_systemd import OwnSystemd, own_systemd
 
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.accounts import find_account
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.apply import Applier
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.held import NotHeldError, held
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.kernel import Syscalls
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.pin import PinStore
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.plan import METHOD_PAUSE, MovePause
 
 Run = Callable[..., dict[str, Any]]
 
@@ -168,3 +172,57 @@ def test_a_held_process_keeps_its_pid(as_root: None) -> None:
     assert process.wait(5) == -signal.SIGKILL
     with pytest.raises(NotHeldError, match="No such process"), held(Syscalls(), process.pid):
         pass
+
+
+class Recorder:
+    """In the place of the cgroups: what would be moved."""
+
+    def __init__(self) -> None:
+        self.moved: list[int] = []
+
+    def take_in(self, pid: int, _uid: int) -> None:
+        self.moved.append(pid)
+
+
+def test_only_the_users_process_in_the_users_namespace_is_moved(user: Any, tmp_path: Path) -> None:
+    """A PID may have become another's since it was looked at."""
+    recorder: Any = Recorder()
+    nobody: Any = None
+    roots = subprocess.Popen(["sleep", "60"])
+    users = subprocess.Popen(user.command("sleep", "60"))
+    traced = subprocess.Popen(user.command("sleep", "60"))
+    try:
+        time.sleep(0.3)
+        for pid in (roots.pid, users.pid, traced.pid):
+            (tmp_path / str(pid) / "ns").mkdir(parents=True)
+            os.chown(tmp_path / str(pid), 0 if pid == roots.pid else user.uid, 0)
+            (tmp_path / str(pid) / "ns/user").touch()
+            (tmp_path / str(pid) / "cgroup").write_text("0::/system.slice/cron.service\n")
+        userns = (tmp_path / str(users.pid) / "ns/user").stat().st_ino
+        applier = Applier(
+            nobody,
+            find_account(user.name),
+            remover=nobody,
+            syscalls=Syscalls(),
+            pins=PinStore(Syscalls()),
+            cgroups=recorder,
+            proc=str(tmp_path),
+            method=METHOD_PAUSE,
+        )
+        assert "it is not the user's" in applier._move(MovePause(roots.pid, userns, ""))
+        assert "it is in another namespace" in applier._move(MovePause(traced.pid, userns, ""))
+        with held(Syscalls(), users.pid):
+            assert "cannot be held: ptrace: Operation not permitted" in applier._move(MovePause(users.pid, userns, ""))
+        (tmp_path / str(users.pid) / "cgroup").write_text("0::/system.slice/slurmd.service/job_7\n")
+        assert applier._move(MovePause(users.pid, userns, "")) == ""
+        assert recorder.moved == []
+        (tmp_path / str(users.pid) / "cgroup").write_text("0::/system.slice/cron.service\n")
+        assert applier._move(MovePause(users.pid, userns, "")) == ""
+        assert recorder.moved == [users.pid]
+        users.kill()
+        users.wait()
+        assert "No such process" in applier._move(MovePause(users.pid, userns, ""))
+    finally:
+        for process in (roots, users, traced):
+            process.kill()
+            process.wait()
