@@ -38,7 +38,7 @@ from .state import (
     UserState,
 )
 from .systemd_scopes import systemd_runs
-from .user_scope import has_manager, why_it_stays
+from .user_scope import NO_MANAGER, has_manager, why_it_stays
 
 # What open_by_handle_at(2) says of a handle that never was one: every Podman that reads it fails. Anything else but
 # ESTALE (no such call, forbidden, no descriptors, no memory) says nothing about the file.
@@ -405,7 +405,7 @@ class Inspector:
         home = pause_finding.home
         if home is None or home.ends_with is None or not systemd_runs(self._run) or self._can_move(account):
             return ""
-        return why_it_stays(account, home, f"no manager of {account.name}'s own runs")
+        return why_it_stays(account, home, NO_MANAGER)
 
     def _is_mapped(self, pid: int) -> bool:
         """Both maps: a run can be killed between the two, and nobody can join what has only one."""

@@ -16,6 +16,7 @@ from .systemd_scopes import SystemdError, can_be_asked, start_scope
 
 PREFIX = "rootless-ns-pause-"
 _SLICE = "user.slice"
+NO_MANAGER = "the user's own manager does not run"
 
 
 def sockets_of_manager(uid: int, *, run: str) -> tuple[str, str]:
@@ -41,6 +42,8 @@ def move(pid: int, uid: int, *, proc: str, run: str) -> str:
 
     To be called as the user. The manager accepts only processes of the user's.
     """
+    if not has_manager(uid, run=run):
+        return NO_MANAGER
     name = f"{PREFIX}{os.urandom(4).hex()}.scope"
     properties = (
         ("Description", "s", "Pause process of the rootless namespace"),
