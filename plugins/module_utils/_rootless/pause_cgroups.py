@@ -225,9 +225,7 @@ class PauseCgroups:
     def _hierarchies(self, process: str) -> Iterator[_Hierarchy]:
         """The mounted ones, with the process's cgroup in each."""
         mounts = [mount for mount in read_mounts(self._proc) if mount.type in ("cgroup", "cgroup2")]
-        with open(f"{self._proc}/{process}/cgroup", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-            lines = [line.rstrip("\n").split(":", 2) for line in file]
-        for _number, controllers, path in lines:
+        for controllers, path in _cgroups_of(self._proc, process):
             for mount in mounts:
                 if mount.type == "cgroup2":
                     fits = not controllers
@@ -240,10 +238,19 @@ class PauseCgroups:
 
     def _check(self, pid: int, uid: int) -> None:
         """Check in /proc/PID/cgroup that the process was moved. Raises `_CgroupError`."""
-        found = {hierarchy.controllers: hierarchy.path for hierarchy in self._hierarchies(str(pid))}
+        # Without the mounts: where there are many pins, there are as many.
+        found = dict(_cgroups_of(self._proc, str(pid)))
         for place in self._places or ():
             if found.get(place.controllers) != os.path.join(place.path, str(uid)):
                 raise _CgroupError(f"it is in {found.get(place.controllers)}, not in {place.path}/{uid}")
+
+
+def _cgroups_of(proc: str, process: str) -> Iterator[tuple[str, str]]:
+    """The controllers of each hierarchy, and the cgroup in it that a process is in."""
+    with open(f"{proc}/{process}/cgroup", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+        for line in file:
+            _number, controllers, path = line.rstrip("\n").split(":", 2)
+            yield controllers, path
 
 
 def _start_holder() -> subprocess.Popen[bytes]:
