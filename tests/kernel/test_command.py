@@ -125,6 +125,16 @@ def test_one_failure_stops_nobody(command: Command, module: Run, user: Any) -> N
     assert len(lines.stdout.splitlines()) == len(lines.stderr.splitlines()) == 1
 
 
+def test_a_user_who_cannot_be_cleaned_for_is_another_code_than_a_run_that_failed(command: Command, user: Any) -> None:
+    """The timer's unit takes the first for a success: any user could keep the host degraded otherwise."""
+    user.run("sh", "-c", f"mkdir -p {user.state_dir} && printf nonsense > {user.pause_file}")
+    cleaned = command("clean", "--user", "nosuchuser", "--user", user.name)
+    assert (cleaned.returncode, cleaned.stderr.startswith("nosuchuser: failed: ")) == (3, True)
+    assert cleaned.stdout == f"{user.name}: cleaned, removed {user.pause_file} (garbage)\n"
+    refused = command("clean", "--user", user.name, "--state-dir", "relative")
+    assert refused.returncode == 2
+
+
 @pytest.mark.alone
 def test_everybody(command: Command, make_user: Any) -> None:
     users = [make_user(), make_user()]
@@ -369,5 +379,5 @@ def test_what_the_timers_service_may_do_ends_a_child_that_its_user_stops(install
         fcntl.flock(held, fcntl.LOCK_EX)
         done = subprocess.run(line, capture_output=True, text=True, check=False, cwd="/")
         stopping.kill()
-    assert (done.returncode, "did not finish" in done.stderr + done.stdout) == (1, True), done
+    assert (done.returncode, "did not finish" in done.stderr + done.stdout) == (3, True), done
     assert [pid for pid in user.processes() if comm("/proc", pid) == "rootless-ns"] == []

@@ -12,6 +12,7 @@ from typing import Any
 from .accounts import Account
 from .as_user import Agent, AgentError
 from .asker import probed
+from .checks.account_state import Shadow
 from .checks.catalogue import SEVERITIES, HostFinding
 from .checks.cgroups import check_cgroups, check_delegation
 from .checks.kernel_gates import check_limits, check_process, why_refused
@@ -78,6 +79,7 @@ class Readiness:
             source=self._subids.source,
         )
         self._mounts = read_mounts(host.proc)
+        self._shadow = Shadow(etc=host.etc)
         self._gates = [*check_limits(host.proc), *check_process(host.proc)]
 
     def owners(self) -> set[str]:
@@ -155,7 +157,9 @@ class Readiness:
         except RootlessError as error:
             yield HostFinding("runtime-dir-unusable", str(error), f"loginctl enable-linger {shell_word(account.name)}")
         yield from check_lingering(account, run=host.run, var=host.var)
-        yield from check_delegation(account, self._mounts, run=host.run, cgroup=self._cgroup)
+        yield from check_delegation(
+            account, self._mounts, run=host.run, cgroup=self._cgroup, var=host.var, shadow=self._shadow
+        )
         graph_root = agent.call("graph_root", etc=host.etc)
         # Read anew: looking at it may have mounted it.
         yield from check_graph_root(account, read_mounts(host.proc), graph_root)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -132,8 +133,132 @@ def test_a_profile_that_was_never_loaded_is_loaded(written: bool, refused: bool,
 
 
 @pytest.mark.parametrize(
-    "unit",
-    ["rootless_persist/templates/rootless-ns@.service.j2", "rootless_cleanup/templates/rootless-ns-cleanup.service.j2"],
+    ("unit", "successes"),
+    [
+        ("rootless_persist/templates/rootless-ns@.service.j2", "SIGTERM"),
+        # 3: some users could not be cleaned for.
+        ("rootless_cleanup/templates/rootless-ns-cleanup.service.j2", "3 SIGTERM"),
+    ],
 )
-def test_a_unit_that_was_stopped_has_not_failed(unit: str) -> None:
-    assert "\nSuccessExitStatus=SIGTERM\n" in (ROLES / unit).read_text()
+def test_a_unit_that_was_stopped_has_not_failed(unit: str, successes: str) -> None:
+    assert f"\nSuccessExitStatus={successes}\n" in (ROLES / unit).read_text()
+
+
+@pytest.mark.parametrize(
+    ("version", "restarts"),
+    [
+        ("systemd 239 (239-82.el8)", False),
+        ("systemd 243", False),
+        ("systemd 244", True),
+        ("systemd 252 (252.39-1~deb12u2)", True),
+    ],
+)
+def test_the_unit_restarts_where_systemd_takes_that_of_a_oneshot(version: str, restarts: bool) -> None:
+    unit = evaluate(
+        (ROLES / "rootless_persist/templates/rootless-ns@.service.j2").read_text(),
+        "rootless_persist",
+        __rootless_persist_systemctl={"stdout": f"{version}\n+PAM +AUDIT -SELINUX\n"},
+        rootless_persist_method="auto",
+        rootless_persist_on_drift="report",
+        ansible_managed="",
+    )
+    settings = dict(line.partition("=")[::2] for line in unit.splitlines() if "=" in line and line[0] != "#")
+    assert ("Restart" in settings, "StartLimitBurst" in settings) == (restarts, restarts)
+    if restarts:
+        # Or a failure that takes its time each time is tried for ever.
+        longest = int(settings["TimeoutStartSec"]) + int(settings["RestartSec"])
+        assert settings["StartLimitIntervalSec"] == "1h"
+        assert int(settings["StartLimitBurst"]) * longest < 3600
+
+
+SEEN = {"users": [{"user": "alice", "uid": 1000}, {"user": "bob", "uid": 1001}, {"user": "D\\eve", "uid": 1002}]}
+
+
+@pytest.mark.parametrize(
+    ("results", "told"),
+    [
+        ({}, []),
+        ({"__rootless_host_active_now": {"skipped": True}, "__rootless_host_given": {"owners": []}}, []),
+        (
+            {
+                "__rootless_host_given": {
+                    "owners": [
+                        {"owner": "alice", "action": "changed", "msg": ""},
+                        {"owner": "bob", "action": "failed", "msg": "subuid: no IDs left"},
+                    ]
+                },
+                "__rootless_host_active_now": {"stdout_lines": ["active", "failed", "inactive"]},
+                "__rootless_host_enabled": {"stderr_lines": ["bob: lingering was not enabled: x"]},
+                "__rootless_host_buses": {"stderr_lines": ["alice: no bus in /run/user/1000: y"]},
+            },
+            [
+                "bob: subuid: no IDs left",
+                "bob: lingering was not enabled: x",
+                "bob: user@1001.service does not start",
+                "D\\eve: user@1002.service does not start",
+                "alice: no bus in /run/user/1000: y",
+            ],
+        ),
+    ],
+)
+def test_what_could_not_be_done_for_whom(results: dict[str, Any], told: list[str]) -> None:
+    defaults = dict.fromkeys(
+        ("__rootless_host_given", "__rootless_host_active_now", "__rootless_host_enabled", "__rootless_host_buses"),
+        {"skipped": True},
+    )
+    variables = {**defaults, **results, "__rootless_host_seen": SEEN}
+    assert evaluate("{{ __rootless_host_unserved }}", "rootless_host", **variables) == told
+
+
+def lingering_task(name: str) -> dict[str, Any]:
+    (block,) = [
+        one["block"]
+        for one in yaml.safe_load((ROLES / "rootless_host/tasks/lingering.yml").read_text())
+        if "block" in one
+    ]
+    (found,) = [one for one in block if one["name"] == name]
+    return dict(found)
+
+
+def test_buses_are_asked_only_of_managers_that_run() -> None:
+    asking = lingering_task("Have user managers listen on their buses")
+    variables = {
+        "__rootless_host_seen": SEEN,
+        "__rootless_host_active_now": {"stdout_lines": ["active", "failed", "active"]},
+        **{name: trust_as_template(text) for name, text in asking["vars"].items()},
+    }
+    given = evaluate(asking["ansible.builtin.shell"]["stdin"], "rootless_host", **variables)
+    assert given == "1000 alice\n1002 D\\eve\n"
+
+
+@pytest.mark.parametrize(
+    ("refused", "calls", "told"),
+    [
+        ("", ["alice D\\eve x*"], ""),
+        ("D\\eve", ["alice D\\eve x*", "alice", "D\\eve", "x*"], "D\\eve: lingering was not enabled: Could not: no"),
+    ],
+)
+def test_one_user_who_cannot_linger_keeps_nobody_else_from_it(
+    tmp_path: Path, refused: str, calls: list[str], told: str
+) -> None:
+    loginctl = tmp_path / "loginctl"
+    loginctl.write_text(
+        f"""#!/bin/sh
+shift 2
+printf '%s\\n' "$*" >> {tmp_path}/calls
+for user; do test "$user" != '{refused}' || {{ printf 'Could not:\\nno\\n' >&2; exit 1; }}; done
+"""
+    )
+    loginctl.chmod(0o755)
+    script = lingering_task("Enable lingering")["ansible.builtin.shell"]["cmd"]
+    done = subprocess.run(
+        ["sh", "-c", script],
+        input="alice\nD\\eve\nx*",
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (tmp_path / "calls").read_text().splitlines() == calls
+    assert done.stderr.strip() == told

@@ -81,6 +81,11 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         LIMITS,
         "Podman asks the user's systemd for cgroups; without them it limits no containers.",
     ),
+    "user-manager-refused": (
+        LIMITS,
+        "PAM lets this user start nothing: no login, no cron job, and no systemd of the user's, which Podman asks for "
+        "cgroups.",
+    ),
     "cgroup-v1": (LIMITS, "Only cgroup version 2 can be delegated: rootless containers get no resource limits."),
     "cgroup-missing": (LIMITS, "There are no cgroups for containers to be put into: no limits, no statistics."),
     "cgroup-controllers-missing": (LIMITS, "What cgroup version 2 does not control cannot be limited in containers."),

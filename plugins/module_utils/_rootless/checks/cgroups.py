@@ -10,7 +10,10 @@ from collections.abc import Iterator, Sequence
 
 from ..accounts import Account
 from ..mountinfo import Mount, mount_at
+from .account_state import Shadow, pam_refused
 from .catalogue import HostFinding
+from .session import lingers
+from .shell import shell_word
 
 # What `podman run --cpus --memory --pids-limit` needs.
 _WANTED = ("cpu", "memory", "pids")
@@ -36,7 +39,9 @@ def check_cgroups(mounts: Sequence[Mount], cgroup: str) -> Iterator[HostFinding]
             yield HostFinding("cgroup-controllers-missing", found, unify)
 
 
-def check_delegation(account: Account, mounts: Sequence[Mount], *, run: str, cgroup: str) -> Iterator[HostFinding]:
+def check_delegation(
+    account: Account, mounts: Sequence[Mount], *, run: str, cgroup: str, var: str, shadow: Shadow
+) -> Iterator[HostFinding]:
     """What the user's own systemd has of it. Asked of hosts only that systemd has booted, with cgroup version 2."""
     mount = mount_at(mounts, cgroup)
     if mount is None or mount.type != "cgroup2" or not os.path.isdir(f"{run}/systemd/system"):
@@ -45,7 +50,7 @@ def check_delegation(account: Account, mounts: Sequence[Mount], *, run: str, cgr
     try:
         delegated = _controllers(f"{cgroup}/user.slice/user-{account.uid}.slice/{unit}")
     except OSError:
-        yield HostFinding("no-user-manager", f"{unit} does not run", f"systemctl start {unit}")
+        yield _why_no_manager(account, unit, run=run, var=var, shadow=shadow)
         return
     missing = [name for name in _WANTED if name in _controllers(cgroup) and name not in delegated]
     if missing:
@@ -56,6 +61,22 @@ def check_delegation(account: Account, mounts: Sequence[Mount], *, run: str, cgr
             f"mkdir -p {os.path.dirname(conf)} && printf '[Service]\\nDelegate=cpu cpuset io memory pids\\n' > {conf} "
             f"&& systemctl daemon-reload && systemctl restart {unit}  # which ends what the user runs",
         )
+
+
+def _why_no_manager(account: Account, unit: str, *, run: str, var: str, shadow: Shadow) -> HostFinding:
+    start = f"systemctl start {unit}"
+    refusal = shadow.why_refused(account.name)
+    if refusal is not None:
+        return HostFinding("user-manager-refused", f"{unit} does not run: {refusal.why}", f"{refusal.fix} && {start}")
+    # Only where systemd has tried: it is one process for each such user.
+    if lingers(account, run=run, var=var) and pam_refused(unit):
+        return HostFinding(
+            "user-manager-refused",
+            f"{unit} does not run: PAM refused {account.name} a session (pam_access, a directory, or the like)",
+            f"journalctl --boot --no-pager --lines 20 --unit {unit}; "
+            f"getent passwd {shell_word(account.name)}; grep -v '^#' /etc/security/access.conf",
+        )
+    return HostFinding("no-user-manager", f"{unit} does not run", start)
 
 
 def _controllers(path: str) -> list[str]:

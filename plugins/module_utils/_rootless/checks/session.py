@@ -24,10 +24,22 @@ def check_runtime_dir(account: Account, found: Mapping[str, Any], *, run: str) -
 
 def check_lingering(account: Account, *, run: str, var: str) -> Iterator[HostFinding]:
     """Asked of hosts only that systemd has booted, and where logind runs."""
-    mark = f"{var}/lib/systemd/linger/{_escaped_as_c(account.name)}"
-    managed = all(os.path.isdir(f"{run}/systemd/{name}") for name in ("system", "users"))
-    if managed and not os.path.exists(mark):
+    mark = _mark_of_lingering(account, var)
+    if _managed(run) and not os.path.exists(mark):
         yield HostFinding("no-lingering", f"{mark} does not exist", _linger(account))
+
+
+def lingers(account: Account, *, run: str, var: str) -> bool:
+    """Whether systemd is to start the user's manager at boot."""
+    return _managed(run) and os.path.exists(_mark_of_lingering(account, var))
+
+
+def _managed(run: str) -> bool:
+    return all(os.path.isdir(f"{run}/systemd/{name}") for name in ("system", "users"))
+
+
+def _mark_of_lingering(account: Account, var: str) -> str:
+    return f"{var}/lib/systemd/linger/{_escaped_as_c(account.name)}"
 
 
 def _escaped_as_c(name: str) -> str:

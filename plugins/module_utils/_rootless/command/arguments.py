@@ -23,6 +23,7 @@ EXIT_CODES = {
     "0": "done, also where there was nothing to do",
     "1": "some user failed, or nothing could be done at all; the others were done",
     "2": "wrong usage, or asked for others without being root; nothing was done",
+    "3": "of clean, instead of 1: some users could not be cleaned for; the others were",
     "125": "of exec: it failed before the command ran, whatever the reason",
     "other": "of exec: what the command ended with",
 }
@@ -44,7 +45,14 @@ def make_parser() -> argparse.ArgumentParser:
     _add_present(_add(commands, "present", "Set up or rejoin namespaces, and mend what is wrong with their keys."))
     _add_absent(_add(commands, "absent", "Remove namespaces: handles, pin and pause process."))
     _add_info(_add(commands, "info", "Look at ID maps, ranges and the state of namespaces; change nothing."))
-    _add_clean(_add(commands, "clean", "Remove stale pause.pid and ns_handles; what is alive stays."))
+    _add_clean(
+        _add(
+            commands,
+            "clean",
+            "Remove stale pause.pid and ns_handles; what is alive stays.",
+            codes=("0", "1", "2", "3"),
+        )
+    )
     _add_exec(
         _add(
             commands,
