@@ -34,10 +34,10 @@ def main(
     """
     command = sys.argv[1:]
 
-    def create(uid: int) -> None:
+    def create(uid: int) -> str:
         from .become_detours import set_up
 
-        set_up(library, uid)
+        return set_up(library, uid)
 
     def announce() -> None:
         os.write(1, f"{success}\n".encode())

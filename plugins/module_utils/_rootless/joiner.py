@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     # Open descriptors of a user and a mount namespace.
     Pair = tuple[int, int]
 
-    # Sets up the namespace of a user (a UID), as whoever this process is.
-    Creator = Callable[[int], None]
+    # Sets up or mends the namespace of a user (a UID), as whoever this process is; returns the inode numbers of its
+    # user and its mount namespace, as text.
+    Creator = Callable[[int], str]
 
 # What `podman unshare` and env(1) say of failures of their own.
 FAILURE = 125
@@ -100,8 +101,8 @@ def join_and_run(
                 # The one that has listed the directory.
                 pass
     # The pins are in root's own directory: root, too, may look there.
-    pair = _opened(_pinned, str(uid), uid) or (open_namespace(uid, own) if is_self else None)
-    if pair is None and create is not None:
+    is_there = bool(open_keys(uid, own)) if is_self else _opened(_pinned, str(uid), uid) is not None
+    if not is_there and create is not None:
         from .joiner_detours import set_up_where_there_is_none
 
         set_up_where_there_is_none(entry, create, own)
@@ -109,10 +110,9 @@ def join_and_run(
     if not is_self:
         shed(entry, environment)
         become(entry)
-    if pair is None:
-        pair = open_namespace(uid, own)
     runtime_dir = find_runtime_dir(uid, own)
-    if pair is None:
+    keys = open_keys(uid, own)
+    if not keys:
         other = made_for_another(uid)
         if other is not None:
             raise JoinError(
@@ -123,6 +123,12 @@ def join_and_run(
             f"{entry.pw_name} has no namespace to join: neither a pin in {_PINS}/{uid} nor a key in "
             f"{runtime_dir or 'a runtime directory'}. Set one up with userns.rootless.rootless_ns, or with podman"
         )
+    if is_plain(keys):
+        pair = keys[0][1]
+    else:
+        from .joiner_detours import choose_key
+
+        pair = choose_key(keys, entry, create, own)
     has_files = "ansible-tmp-" in command[-1]
     if has_files:
         from .joiner_detours import unreadable_file
@@ -196,19 +202,28 @@ def become(entry: Any) -> None:
     os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
 
 
-def open_namespace(uid: int, environment: Mapping[str, str]) -> Pair | None:
-    """The namespaces of the user that this process is, verified.
+def open_keys(uid: int, environment: Mapping[str, str]) -> list[tuple[str, Pair]]:
+    """The namespaces of the user that this process is, verified, each with what opens it.
 
-    Looked for in this order: the pin, Podman's file handles, Podman's pause process.
+    In Podman's order, and the pin last.
     """
     runtime_dir = find_runtime_dir(uid, environment)
     state_dir = f"{runtime_dir}/libpod/tmp"
-    of_podman = ((_by_handles, state_dir), (_of_pause_process, state_dir)) if runtime_dir else ()
-    for key, where in ((_pinned, str(uid)), *of_podman):
+    of_podman = (("ns_handles", _by_handles, state_dir), ("pause.pid", _of_pause_process, state_dir))
+    found = []
+    for name, key, where in (*(of_podman if runtime_dir else ()), ("the pin", _pinned, str(uid))):
         pair = _opened(key, where, uid)
         if pair is not None:
-            return pair
-    return None
+            found.append((name, pair))
+    return found
+
+
+def is_plain(keys: Sequence[tuple[str, Pair]]) -> bool:
+    """Whether it is plain which namespace is meant: all keys open the same one, and Podman finds it, too.
+
+    Where it is not, the library decides (see `choice`).
+    """
+    return len({os.fstat(pair[0]).st_ino for _name, pair in keys}) == 1 and keys[0][0] != "the pin"
 
 
 def _opened(key: Callable[[str], Pair | None], where: str, uid: int) -> Pair | None:
@@ -304,6 +319,10 @@ def _of_pause_process(state_dir: str) -> Pair | None:
         variables = file.read(1 << 22).split(b"\0")
     if not any(variable.startswith(b"_PODMAN_PAUSE=") and len(variable) > 14 for variable in variables):
         return None
+    with open(f"/proc/{pid}/status", "rb") as file:
+        # In a PID namespace below, as in a container, a user of the same UID is another one.
+        if len(file.read().partition(b"\nNSpid:")[2].partition(b"\n")[0].split()) > 1:
+            return None
     return _open_pair(f"/proc/{pid}/ns/user", f"/proc/{pid}/ns/mnt")
 
 

@@ -12,7 +12,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from .joiner import HANDLE, JoinError, become, open_namespace
+from .joiner import HANDLE, JoinError, become, open_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -94,10 +94,38 @@ def set_up_where_there_is_none(entry: Any, create: Creator, environment: Mapping
     def look() -> str:
         if os.geteuid() == 0:
             become(entry)
-        return "there" if open_namespace(entry.pw_uid, environment) else ""
+        return "there" if open_keys(entry.pw_uid, environment) else ""
 
     if not _in_child(look):
         _in_child(lambda: create(entry.pw_uid))
+
+
+def choose_key(
+    keys: Sequence[tuple[str, Pair]], entry: Any, create: Creator | None, environment: Mapping[str, str]
+) -> Pair:
+    """Which of the namespaces is meant, by the library's rule, as the user that this process is by now.
+
+    It mends the keys, too, so that the next look is a plain one. Raises `JoinError` where it cannot be asked.
+    """
+    opened = ", ".join(f"{name} opens user:[{os.fstat(pair[0]).st_ino}]" for name, pair in keys)
+    is_alone = len(keys) == 1
+    if create is None:
+        if is_alone:
+            return keys[0][1]
+        raise JoinError(
+            f"the keys of {entry.pw_name} disagree: {opened}. Mend that with userns.rootless.rootless_ns"
+        )
+    try:
+        chosen = _in_child(lambda: create(entry.pw_uid))
+    except JoinError:
+        if is_alone:
+            # It is alive, and nothing speaks for another one.
+            return keys[0][1]
+        raise
+    for _name, pair in (*keys, *open_keys(entry.pw_uid, environment)):
+        if chosen == f"{os.fstat(pair[0]).st_ino} {os.fstat(pair[1]).st_ino}":
+            return pair
+    raise JoinError(f"the namespace of {entry.pw_name} that is meant vanished while it was joined; {opened}")
 
 
 def _in_child(work: Callable[[], object]) -> str:

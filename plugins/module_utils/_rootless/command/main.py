@@ -126,10 +126,10 @@ def _join(arguments: Namespace, command: Sequence[str]) -> NoReturn:
         fail(f"internal error: {type(error).__name__}: {error}")
 
 
-def _set_up(uid: int) -> None:
+def _set_up(uid: int) -> str:
     from ..set_up import set_up
 
-    set_up(uid)
+    return set_up(uid)
 
 
 def _call(arguments: Namespace) -> int:
