@@ -112,9 +112,7 @@ def choose_key(
     if create is None:
         if is_alone:
             return keys[0][1]
-        raise JoinError(
-            f"the keys of {entry.pw_name} disagree: {opened}. Mend that with userns.rootless.rootless_ns"
-        )
+        raise JoinError(f"the keys of {entry.pw_name} disagree: {opened}. Mend that with userns.rootless.rootless_ns")
     try:
         chosen = _in_child(lambda: create(entry.pw_uid))
     except JoinError:

@@ -397,10 +397,24 @@ class Namespaces:
         try:
             if wanted is not None and seen.state.asks_for_maps:
                 seen.state = replace(seen.state, fitting=self._fitting(account, seen, wanted))
+            if len(seen.state.inhabited) > 1:
+                seen.state = replace(seen.state, warnings=(*seen.state.warnings, self._who_lives_where(seen.state)))
         except BaseException:
             seen.close()
             raise
         return seen
+
+    def _who_lives_where(self, state: UserState) -> str:
+        told = []
+        for namespace in state.inhabited:
+            pids = state.processes_in(namespace)
+            named = ", ".join(f"{pid} ({comm(self._host.proc, pid)})" for pid in pids[:_NAMED_PROCESSES])
+            more = f" and {len(pids) - _NAMED_PROCESSES} more" if len(pids) > _NAMED_PROCESSES else ""
+            told.append(f"in {namespace} {named}{more}")
+        return (
+            f"processes live in {len(told)} namespaces: {'; '.join(told)}. Podman's is used, and nothing of the others "
+            "is ended; end those processes, then run rootless_ns again"
+        )
 
     def _fitting(self, account: Account, seen: Inspection, wanted: IdMaps) -> frozenset[NamespaceId] | None:
         """The namespaces whose maps are the wanted ones; None where the maps of one cannot be had."""
