@@ -105,7 +105,7 @@ def text(template: str) -> Callable[[Scene], None]:
 def dead(scene: Scene) -> None:
     kill_and_wait(scene.pid)
     # As long as it is a zombie, there is something to send a signal to.
-    for _attempt in range(300):
+    for _attempt in range(2000):
         if not Path(f"/proc/{scene.pid}").exists():
             return
         time.sleep(0.01)
@@ -349,7 +349,7 @@ PLACES: dict[str, tuple[Callable[[Any, Path], dict[str, str]], dict[Version, str
     "XDG_RUNTIME_DIR": (ready, since(THERE)),
     "it is open to all": (named_and_open_to_all, since(THERE)),
     "it is a link": (named_by_a_link, since(THERE)),
-    "it is missing": (named_and_missing, since(THERE, v4_4=NOWHERE)),
+    "it is missing": (named_and_missing, since(THERE, v4_5=NOWHERE)),
     "it is root's": (named_and_of_root, since(NOWHERE)),
     "no variable": (without_variable, since(THERE)),
     "no variable, and it has mode 0755": (group_may_read, since(THERE)),
@@ -412,6 +412,39 @@ def test_pause_pid(scene: Scene, podman_here: Any, name: str, way: str) -> None:
     leave, *rows = PAUSE[name]
     leave(scene)
     assert scene.outcome(way) == of(rows[WAYS.index(way)], podman_here[0])
+
+
+@pytest.mark.parametrize("podman_here", ["the one of this machine"], indirect=True)
+@pytest.mark.parametrize("name", PAUSE)
+def test_the_state_is_what_podman_meets(module: Run, scene: Scene, podman_here: Any, name: str) -> None:
+    """Podman fails or is led astray with XDG_RUNTIME_DIR and without: `broken`. It joins both times: `alive`."""
+    leave, *rows = PAUSE[name]
+    leave(scene)
+    (entry,) = module("rootless_ns_info", users=[scene.user.name])["namespaces"]
+    outcomes = {of(row, podman_here[0]) for row in rows}
+    if outcomes <= {FAILS, OTHER, HANGS}:
+        assert entry["state"] == "broken"
+    elif outcomes == {JOINS}:
+        assert (entry["state"], entry["userns"]) == ("alive", scene.userns)
+    elif outcomes == {NEW}:
+        # A namespace that lives on beside it is lost to Podman.
+        gone = not Path(f"/proc/{scene.pid}").exists()
+        assert entry["state"] == ("stale" if gone else "broken")
+    else:
+        assert entry["state"] in ("alive", "broken")
+
+
+@pytest.mark.parametrize("podman_here", ["the one of this machine"], indirect=True)
+@pytest.mark.parametrize("name", PAUSE)
+def test_podman_joins_what_was_repaired(ns: Run, scene: Scene, podman_here: Any, name: str) -> None:
+    """After one run both ways lead to the namespace that we report; it is the old one if that lives."""
+    PAUSE[name][0](scene)
+    lives = Path(f"/proc/{scene.pid}").exists()
+    result = ns(scene.user)
+    assert result["action"] in ("rejoined", "repaired", "created"), result
+    assert (result["userns"] == scene.userns) is lives
+    scene.userns = result["userns"]
+    assert [scene.outcome(way) for way in WAYS] == [JOINS, JOINS]
 
 
 @pytest.mark.parametrize("way", WAYS)
