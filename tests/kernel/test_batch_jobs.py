@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The scripts of docs/batch-systems.md, run as they are printed, in jobs as Slurm makes them, with the real Podman.
 
-A job has a cgroup, which ends what is in it as `proctrack/cgroup` does, and with `job_container/tmpfs` a mount namespace with a
-directory of its own on /tmp that only a bind mount of its file keeps alive.
+A job has a cgroup, which ends what is in it as `proctrack/cgroup` does, and with `job_container/tmpfs` a mount
+namespace with a directory of its own on /tmp that only a bind mount of its file keeps alive.
 """
 
 from __future__ import annotations
@@ -217,9 +217,7 @@ def test_a_job_with_the_nodes_tmp(make_job: Callable[..., Job], user: User, comm
     assert later.podman()[0] == namespace
 
 
-def test_the_epilog_cleans_what_a_job_left_and_waits_for_the_last_one(
-    make_job: Callable[..., Job], user: User
-) -> None:
+def test_the_epilog_cleans_what_a_job_left_and_waits_for_the_last_one(make_job: Callable[..., Job], user: User) -> None:
     job = make_job(user, private=False)
     job.task_prolog("TaskProlog")
     job.podman()

@@ -202,8 +202,8 @@ SEEN = {"users": [{"user": "alice", "uid": 1000}, {"user": "bob", "uid": 1001}, 
     ],
 )
 def test_what_could_not_be_done_for_whom(results: dict[str, Any], told: list[str]) -> None:
-    names = ("__rootless_host_given", "__rootless_host_active_now", "__rootless_host_enabled", "__rootless_host_buses")
-    defaults = {name: {"skipped": True} for name in names}
+    steps = ("given", "active_now", "enabled", "buses")
+    defaults = {f"__rootless_host_{step}": {"skipped": True} for step in steps}
     variables = {**defaults, **results, "__rootless_host_seen": SEEN}
     assert evaluate("{{ __rootless_host_unserved }}", "rootless_host", **variables) == told
 
