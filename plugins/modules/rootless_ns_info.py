@@ -195,6 +195,8 @@ namespaces:
         - What to do about it. V(repair) stands for M(userns.rootless.rootless_ns), V(recreate) for the same with
           O(userns.rootless.rootless_ns#module:on_drift=recreate), V(clean) for M(userns.rootless.rootless_pause) with
           O(userns.rootless.rootless_pause#module:orphans=true).
+        - V(remove) stands for the same with O(userns.rootless.rootless_ns#module:state=absent), where no account has the UID any
+          more.
         - V(look) when no module can know what is right, as when containers run in two namespaces of the user's, or when the user
           could not be looked at.
         - Empty when nothing is to be done.
@@ -240,6 +242,31 @@ namespaces:
         mntns:
           description: Inode number of its mount namespace.
           type: int
+    mounts:
+      description:
+        - Mounts in the namespace of file systems that are not mounted on the host, at most 100. They keep a volume or a dataset
+          busy, also where only a pin keeps the namespace.
+        - What the host unmounts stays mounted in a namespace that was made before, where the mount was private.
+      type: list
+      elements: dict
+      sample:
+        - point: /mnt/backup
+          type: ext4
+          source: /dev/loop0
+          device: "7:0"
+      contains:
+        point:
+          description: Where it is mounted in the namespace.
+          type: str
+        type:
+          description: The type of the file system.
+          type: str
+        source:
+          description: What is mounted, as C(/proc/PID/mountinfo) names it.
+          type: str
+        device:
+          description: The device number, major and minor.
+          type: str
     action:
       description: Always V(none), or V(failed) for a user that cannot be looked at.
       type: str

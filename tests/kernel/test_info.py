@@ -255,3 +255,22 @@ def test_a_namespace_that_comes_while_one_looks_is_seen(ns: Run, user: Any, monk
     monkeypatch.setattr(Scene, "looker", lambda _self, account: NothingThere(no_runtime_directory(account.uid)))
     report = Namespaces(Syscalls(), host=Host(), options=Options()).look(find_account(user.name)).as_dict()
     assert (report["userns"], report["uid_map"]) == (made["userns"], made["uid_map"])
+
+
+def test_what_only_the_namespace_has_mounted_is_listed(module: Run, ns: Run, user: Any, tmp_path: Path) -> None:
+    point = tmp_path / "a volume"
+    point.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1M", "the volume", str(point)], check=True)
+    try:
+        subprocess.run(["mount", "--make-private", str(point)], check=True)
+        status = point.stat()
+        ns(user)
+        user.kill_pause()
+        assert str(point) not in [mount["point"] for mount in look(module, user)["mounts"]]
+    finally:
+        subprocess.run(["umount", str(point)], check=True)
+    (found,) = [mount for mount in look(module, user)["mounts"] if mount["point"] == str(point)]
+    assert (found["type"], found["source"]) == ("tmpfs", "the volume")
+    assert found["device"] == f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}"
+    ns(user, state="absent")
+    assert look(module, user)["mounts"] == []

@@ -310,6 +310,7 @@ def test_what_accounts_that_are_gone_have_left_is_listed_and_removed(
     everybody = {entry["user"]: entry for entry in module("rootless_ns_info")["namespaces"]}
     entry = everybody[str(user.uid)]
     assert (entry["uid"], entry["gid"], entry["state"], entry["drift"]) == (user.uid, None, "alive", False)
+    assert (entry["needs"], ns(user.uid, state="absent", check=True)["action"]) == ("remove", "removed")
     assert namespace_of(entry) == namespace_of(made)
     assert f"no account has UID {user.uid}; its pin was made for {user.name}" in entry["msg"]
     assert entry == info(user.uid)

@@ -17,6 +17,7 @@ from .asker import Asked, CouldNotTryError
 from .desired import DesiredMaps, IdMaps, MapDesigner
 from .each_user import each_user
 from .errors import RootlessError, describe
+from .held_mounts import HeldMounts
 from .host import Host, Scene
 from .idmap import merge
 from .inspection import Inspection
@@ -76,6 +77,7 @@ class Namespaces:
         self.subids = subids if subids is not None else open_subids(etc=host.etc)
         self.available = IdMaps.read(host.proc, "self")
         self._designer = MapDesigner(self.subids, available=self.available, path=host.environment.get("PATH"))
+        self._held_mounts = HeldMounts(host.proc)
         self._scene = Scene(syscalls, host)
 
     @property
@@ -118,6 +120,9 @@ class Namespaces:
                 with whom(account) as agent, self._inspect(account, agent, wanted) as seen:
                     if isinstance(agent, Agent):
                         report.maps = self._join(seen, agent)
+                        if report.maps is not None:
+                            # The child lives there now.
+                            report.mounts = self._held_mounts.only_seen_by(agent.pid)
                     elif seen.state.target is not None:
                         continue
                     report.see(seen.state)

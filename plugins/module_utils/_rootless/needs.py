@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from .plan import METHOD_HANDLES, METHOD_PAUSE, REPAIRED, Wish, plan_present
+from .plan import METHOD_HANDLES, METHOD_PAUSE, REPAIRED, Wish, plan_absent, plan_present
 from .state import BROKEN, FOREIGN, LIVE, MISSING, STALE_HANDLES, STALE_PAUSE, UNKNOWN, UserState
 
 NOTHING = ""
@@ -15,14 +15,23 @@ LOOK = "look"
 REPAIR = "repair"
 # `rootless_ns` with `on_drift: recreate`.
 RECREATE = "recreate"
+# `rootless_ns` with `state: absent`.
+REMOVE = "remove"
 # `rootless_pause`, with `orphans: true` where there are some.
 CLEAN = "clean"
 
 
-def needs(state: UserState | None, *, drift: bool, may_pin: bool) -> str:
-    """`state` is None where the user could not be looked at. `may_pin`: who asks is root."""
-    if state is None or len(state.inhabited) > 1:
+def needs(state: UserState | None, *, drift: bool, may_pin: bool, is_gone: bool = False) -> str:
+    """`state` is None where the user could not be looked at. `may_pin`: who asks is root.
+
+    `is_gone`: no account has the UID any more.
+    """
+    if state is None or len(state.inhabited) > 1 or any(state.processes_in(namespace) for namespace in state.strangers):
         return LOOK
+    if is_gone:
+        if state.inhabited:
+            return LOOK
+        return REMOVE if plan_absent(state).changes else NOTHING
     if state.target is None:
         if state.pause.verdict == UNKNOWN:
             return LOOK

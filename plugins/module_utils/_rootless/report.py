@@ -12,6 +12,7 @@ from typing import Any
 from . import pause
 from .accounts import Account
 from .desired import IdMaps
+from .mountinfo import Mount
 from .needs import needs
 from .nsfs import NamespaceId
 from .plan import (
@@ -57,6 +58,7 @@ class Report:
     changed: bool = False
     messages: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    mounts: list[Mount] = field(default_factory=list)
     in_the_way: list[ProcessInTheWay] = field(default_factory=list)
     before: dict[str, Any] = field(default_factory=dict)
     after: dict[str, Any] = field(default_factory=dict)
@@ -107,17 +109,32 @@ class Report:
         """What else `rootless_ns_info` tells: the state, and the verdict on every key with its evidence."""
         state = self.state
         if state is None:
-            return {"state": None, "needs": needs(None, drift=False, may_pin=False), "verdicts": {}, "orphans": []}
+            return {
+                "state": None,
+                "needs": needs(None, drift=False, may_pin=False),
+                "verdicts": {},
+                "orphans": [],
+                "mounts": [],
+            }
         findings = (("pause_pid", state.pause), ("ns_handles", state.handles), ("pin", state.pin))
         return {
             "state": state.state,
-            "needs": needs(state, drift=self.drift, may_pin=os.geteuid() == 0),
+            "needs": needs(
+                state,
+                drift=self.drift,
+                may_pin=os.geteuid() == 0,
+                is_gone=self.account is not None and not self.account.exists,
+            ),
             "verdicts": {
                 name: {"verdict": finding.verdict, "evidence": finding.evidence} for name, finding in findings
             },
             "orphans": [
                 {"pid": orphan.pid, "userns": orphan.namespace.userns, "mntns": orphan.namespace.mntns}
                 for orphan in state.orphans
+            ],
+            "mounts": [
+                {"point": mount.point, "type": mount.type, "source": mount.source, "device": mount.device}
+                for mount in self.mounts
             ],
         }
 

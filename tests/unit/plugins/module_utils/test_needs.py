@@ -73,3 +73,23 @@ def test_who_cannot_pin_is_not_asked_to() -> None:
     state = replace(ALIVE, pin=Finding(LIVE, "", B))
     assert needs(state, drift=False, may_pin=True) == "repair"
     assert needs(state, drift=False, may_pin=False) == ""
+
+
+@pytest.mark.parametrize(
+    ("state", "word"),
+    [
+        (ALIVE, "remove"),
+        (replace(EMPTY, pin_left=True), "remove"),
+        (replace(EMPTY, orphans=ORPHAN), "remove"),
+        (replace(ALIVE, processes={A.userns: (98,)}), "look"),
+        (EMPTY, ""),
+    ],
+)
+def test_of_an_account_that_is_gone_all_is_to_go(state: UserState, word: str) -> None:
+    assert needs(state, drift=False, may_pin=True, is_gone=True) == word
+
+
+def test_processes_of_an_account_before_are_to_be_looked_at() -> None:
+    state = replace(EMPTY, pin=Finding(FOREIGN), strangers=frozenset({A}))
+    assert needs(state, drift=False, may_pin=True) == "repair"
+    assert needs(replace(state, processes={A.userns: (98,)}), drift=False, may_pin=True) == "look"
