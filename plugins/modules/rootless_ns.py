@@ -18,7 +18,8 @@ description:
   - Wrong, stale, corrupt or missing keys are repaired. A new namespace is set up only when none is alive.
   - A pin remembers the account that it was made for, in C(/run/rootless-ns/UID/for). A namespace that was made for an account
     that had this UID before is taken away, and the user gets a new one. This fails while other processes live in the old one,
-    unless O(force=true). An account that was renamed keeps its namespace if it keeps its home directory.
+    unless O(force=true). An account that was renamed keeps its namespace if it keeps its home directory. Without a pin nothing
+    tells for whom a namespace was made.
   - Many users are served in one call. One user's failure never stops the others; the task fails at the end, and every entry
     is returned.
 author:

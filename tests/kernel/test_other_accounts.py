@@ -151,6 +151,17 @@ def test_what_is_left_without_its_file_is_not_taken_over_either(
     assert not is_running(pause)
 
 
+def test_podman_of_the_next_account_meets_its_own(
+    ns: Run, podman: Callable[[User, str], str], user: User, successor: Callable[..., User], hold: Hold
+) -> None:
+    of_alice = ns(user)
+    hold(user)
+    assert podman(user, "readlink /proc/self/ns/user") == f"user:[{of_alice['userns']}]"
+    bob = successor(user)
+    made = ns(bob)
+    assert podman(bob, "readlink /proc/self/ns/user") == f"user:[{made['userns']}]" != f"user:[{of_alice['userns']}]"
+
+
 @pytest.mark.parametrize("args", [{}, {"state": "absent"}])
 def test_processes_of_the_account_before_are_named_and_stay(
     ns: Run, user: User, successor: Callable[..., User], inhabit: Inhabit, args: dict[str, Any]

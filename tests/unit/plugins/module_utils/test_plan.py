@@ -359,3 +359,29 @@ def test_a_pause_process_is_moved_before_what_may_be_refused() -> None:
     plan = plan_present(session, WISHES[0])
     assert [type(step) for step in plan.steps] == [MovePause, Pin]
     assert "session-3.scope" in str(plan.steps[0])
+
+
+LEFT_BY_ANOTHER = UserState(
+    "dir",
+    pause=Finding(FOREIGN, "made for another", identity=(1, 2), pid=7),
+    pin=Finding(FOREIGN, "made for another"),
+    strangers=frozenset({A}),
+    pauses_of_strangers=(PauseProcess(7, A),),
+)
+
+
+def test_what_an_account_before_has_left_goes_before_the_pin_that_tells_whose_it_is() -> None:
+    wish = WISHES[0]
+    assert wish.may_pin
+    for plan, last in (
+        (plan_present(LEFT_BY_ANOTHER, wish), [Create, WritePause, Pin]),
+        (plan_absent(LEFT_BY_ANOTHER), []),
+    ):
+        assert [type(step) for step in plan.steps] == [RemoveFile, KillPause, Unpin, *last]
+        assert isinstance(plan.steps[1], KillPause)
+        assert (plan.steps[1].pid, plan.steps[1].userns) == (7, A.userns)
+
+
+def test_who_cannot_unpin_ends_nothing_of_the_account_before() -> None:
+    plan = plan_present(LEFT_BY_ANOTHER, replace(WISHES[0], pin=False, may_pin=False))
+    assert [type(step) for step in plan.steps] == [RemoveFile, Create, WritePause]
