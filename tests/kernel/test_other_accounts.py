@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pwd
 import subprocess
@@ -43,6 +44,15 @@ def info(module: Run) -> Run:
         return dict(entry)
 
     return of
+
+
+# Nobody else's useradd, in a test beside this one, gets a UID that is free for a moment.
+_UIDS = itertools.count(700_000_000 + os.getpid() % 1_000_000 * 100)
+
+
+@pytest.fixture
+def user(make_user: Callable[..., User]) -> User:
+    return make_user(uid=next(_UIDS))
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,20 +49,30 @@ def name_of(userns: int) -> str:
 @contextmanager
 def another(user: User, *, prefix: tuple[str, ...] = ()) -> Iterator[int]:
     """A further namespace of the user's, made as a Podman that knows no pins makes one; its process, for us."""
-    command = ["unshare", "-Urm", "env", "_PODMAN_PAUSE=1", "sh", "-c", "echo; exec sleep 1000"]
-    line = [*prefix, *user.command(*command)]
-    with subprocess.Popen(line, stdout=subprocess.PIPE, cwd="/", stdin=subprocess.DEVNULL) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
+    command = ["unshare", "-Urm", "env", "_PODMAN_PAUSE=1", "sleep", "1000"]
+    with subprocess.Popen([*prefix, *user.command(*command)], cwd="/", stdin=subprocess.DEVNULL) as process:
         try:
-            (found,) = [
-                pid for pid in user.processes() if Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\0" + b"1000\0"
-            ]
-            yield found
+            yield the_one_that_sleeps(user, 1000)
         finally:
-            for pid in user.processes():
-                if Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\0" + b"1000\0":
-                    kill_and_wait(pid)
+            process.kill()
+            for pid in sleepers(user, 1000):
+                kill_and_wait(pid)
+
+
+def sleepers(user: User, seconds: int) -> list[int]:
+    command = f"sleep\0{seconds}\0".encode()
+    return [pid for pid in user.processes() if Path(f"/proc/{pid}/cmdline").read_bytes() == command]
+
+
+def the_one_that_sleeps(user: User, seconds: int) -> int:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        found = sleepers(user, seconds)
+        if found:
+            (pid,) = found
+            return pid
+        time.sleep(0.01)
+    raise AssertionError(f"no process of {user.name} sleeps {seconds} s")
 
 
 @contextmanager
@@ -69,10 +80,12 @@ def inside(user: User, pid: int) -> Iterator[int]:
     """A process in the namespace of `pid` that is no pause process: as one of a container."""
     command = ["nsenter", "-U", "-m", "--preserve-credentials", "-t", str(pid), "sh", "-c", "echo; exec sleep 500"]
     with subprocess.Popen(user.command(*command), stdout=subprocess.PIPE, cwd="/") as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        yield process.pid
-        process.kill()
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"\n"
+            yield process.pid
+        finally:
+            process.kill()
 
 
 def name_in_file(user: User, pid: int) -> None:
@@ -166,7 +179,7 @@ def test_two_that_are_lived_in(ns: Run, module: Run, user: User) -> None:
         for process in (here, there):
             assert str(process) in entry["msg"]
         result = ns(user)
-        assert not result["failed"]
+        assert not result.get("failed"), result["msg"]
         assert "processes live in 2 namespaces" in result["msg"]
         # Nothing of either was ended or unpinned.
         assert os.stat(user.pin / "user").st_ino == first["userns"]
@@ -284,23 +297,30 @@ def test_what_cannot_be_judged_is_not_cleaned(ns: Run, user: User, error: int) -
 
 
 @UNJUDGED
-def test_what_cannot_be_judged_is_not_replaced(ns: Run, user: User, error: int) -> None:
-    made = ns(user)
-    report = namespaces(NoPidfd(error)).present(find_account(user.name))
+@pytest.mark.parametrize("pin", [False, True])
+def test_what_cannot_be_judged_is_not_replaced(ns: Run, user: User, error: int, pin: bool) -> None:
+    made = ns(user, pin=pin)
+    before = user.pause_file.stat()
+    report = namespaces(NoPidfd(error), pin=pin).present(find_account(user.name))
     assert (report.action, report.changed) == ("rejoined", False)
     assert report.namespace is not None
     assert report.namespace.userns == made["userns"]
-    # Without a pin nothing else tells that it is alive.
-    ns(user, state="absent")
-    ns(user, pin=False)
-    before = user.pause_file.stat()
-    for call in (namespaces(NoPidfd(error)), namespaces(NoPidfd(error), pin=False)):
-        for act in (call.present, call.absent):
-            report = act(find_account(user.name))
-            assert (report.failed, report.changed) == (True, False)
-            assert "may name a live namespace" in report.as_dict()["msg"]
+    refused = namespaces(NoPidfd(error)).absent(find_account(user.name))
+    assert (refused.failed, refused.changed) == (True, False)
+    assert "may name a live namespace" in refused.as_dict()["msg"]
     assert user.pause_file.stat() == before
     assert user.processes() == [user.pause_pid()]
+
+
+@UNJUDGED
+def test_nothing_is_set_up_beside_what_cannot_be_judged(ns: Run, user: User, error: int) -> None:
+    user.run("sh", "-c", f"mkdir -p {user.state_dir}; printf 1 > {user.pause_file}")
+    report = namespaces(NoPidfd(error)).present(find_account(user.name))
+    assert (report.failed, report.changed) == (True, False)
+    assert "may name a live namespace" in report.as_dict()["msg"]
+    assert user.pause_file.read_bytes() == b"1"
+    assert user.processes() == []
+    assert ns(user)["action"] == "created"
 
 
 # Other PID namespaces, and other mounts.
@@ -371,8 +391,10 @@ def test_the_pause_process_of_a_job_is_not_reaped(ns: Run, user: User, monkeypat
 @contextmanager
 def another_shell_of(user: User) -> Iterator[None]:
     with subprocess.Popen(user.command("sleep", "100"), stdin=subprocess.DEVNULL, cwd="/") as process:
-        yield
-        process.kill()
+        try:
+            yield
+        finally:
+            process.kill()
 
 
 # Cleaning never splits.
@@ -389,7 +411,7 @@ def test_cleaning_leaves_what_keeps_podman_from_a_second_one(
     result = module("rootless_pause", users=[user.name], orphans=True)
     (entry,) = result["users"]
     assert (result["changed"], entry["action"], entry["removed"]) == (False, "none", [])
-    assert "Podman would make a second namespace" in entry["files"][0]["why"]
+    assert "Podman would make a second one" in entry["files"][0]["why"]
     foretold = module("rootless_pause", users=[user.name], repair=True, check=True)
     assert (foretold["changed"], foretold["users"][0]["action"]) == (True, "repaired")
     assert user.pause_file.read_bytes() == content

@@ -291,6 +291,7 @@ class Namespaces:
         return plan
 
     def _apply_absent(self, account: Account, agent: Agent, report: Report) -> None:
+        report.changed = False
         agent.call("lock", make=False, seconds=agent.lock_seconds())
         for _attempt in range(_ATTEMPTS):
             # Whoever has moved in since the call began must be seen.
@@ -301,6 +302,7 @@ class Namespaces:
                     applier.run(self._decide_absent(seen, account, report), seen.pairs, maps=self.available)
                 except RaceLostError:
                     continue
+            report.changed = applier.changed
             self._scene.cgroups.forget(account.uid)
             removed = report.namespace
             with self._inspect(account, agent) as seen:

@@ -378,9 +378,13 @@ class UserSide:
         path, own_file = find_graph_root(self._account, environment=self._environment, etc=etc)
         return {"path": path, "device": device_of(path), "own_file": own_file}
 
-    def join(self, user_fd: int, mnt_fd: int) -> None:
-        """Join a namespace for good, as Podman does: the last operation of a child."""
+    def join(self, user_fd: int, mnt_fd: int) -> tuple[int, int]:
+        """Join a namespace for good, as Podman does: the last operation of a child.
+
+        Returns the inode numbers of the user and the mount namespace that it has joined.
+        """
         self._enter(user_fd, mnt_fd)
+        return os.fstat(user_fd).st_ino, os.fstat(mnt_fd).st_ino
 
     def _enter(self, user_fd: int, mnt_fd: int) -> None:
         self._syscalls.setns(user_fd, CLONE_NEWUSER)
