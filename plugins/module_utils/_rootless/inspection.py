@@ -275,8 +275,9 @@ class Inspector:
         try:
             pid, strict = pause.parse_pid(bytes.fromhex(file["content"]))
         except pause.PauseError as error:
-            return Finding(GARBAGE, str(error), identity=identity)
-        found = replace(self._judge_pid(look, pid), identity=identity, pid=pid, strict=strict)
+            return Finding(GARBAGE, str(error), identity=identity, lockable=file["lockable"])
+        found = self._judge_pid(look, pid)
+        found = replace(found, identity=identity, pid=pid, strict=strict, lockable=file["lockable"])
         if strict:
             return found
         # Of a dead process, Podman's second way cannot even read it.
@@ -319,9 +320,8 @@ class Inspector:
         namespace = pair.id
         reason = self._keep(look, pair)
         if not marks.pausing:
-            return judged(
-                RECYCLED, f"{name} of UID {owner} is not a pause process", None if reason is not None else namespace
-            )
+            found = judged(RECYCLED, f"{name} of UID {owner} is not a pause process", None if reason else namespace)
+            return replace(found, unjoinable=reason is not None)
         if reason:
             return judged(FOREIGN, f"{name} of UID {owner} is a pause process, but {reason}")
         return replace(judged(LIVE, f"{name} in {namespace}", namespace), home=home)

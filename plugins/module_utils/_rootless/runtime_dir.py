@@ -209,6 +209,8 @@ def _refused(problem: _Problem, chosen: str, default: str, rules: PodmanPlaces) 
         said = rules.not_there(chosen)
     elif problem.anothers:
         said = rules.anothers(chosen)
+    elif problem.relative:
+        said = f'temporary directory must be an absolute path - instead got "{chosen}/libpod/tmp"'
     else:
         said = f"mkdir {chosen}/libpod: not a directory"
     return RefusedVariableError(
@@ -261,6 +263,7 @@ class _Problem:
     may_hold_state: bool = False
     missing: bool = False
     anothers: bool = False
+    relative: bool = False
 
     def __str__(self) -> str:
         return self.text
@@ -272,7 +275,7 @@ def _usable(path: str, uid: int, paths: UserPaths, *, mask: int, follow: bool) -
     `mask`: which bits of the mode are looked at. Raises `UserFileSystemError`.
     """
     if not path.startswith("/"):
-        return path, _Problem(f"{path} does not start with /")
+        return path, _Problem(f"{path} does not start with /", relative=True)
     try:
         found = paths.resolve(path) if follow else path
         status = paths.status(found)

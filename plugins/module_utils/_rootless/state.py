@@ -35,9 +35,10 @@ class Finding:
     """One key: its verdict, the evidence for it, and the namespace it opens if it is live.
 
     A recycled `pause.pid` has one, too, where the process that it names lives in a namespace of the user's: Podman
-    joins that. `identity` is device and inode number of the file, `pid` what `pause.pid` says, `strict` whether it
-    says nothing else; `command` and `owner` (a UID) are of the process that has that PID, `home` of a live pause
-    process. `readable`: it is a file with a content to judge.
+    joins that. `unjoinable`: it is a process of the user's elsewhere, which Podman tries to join, and fails.
+    `identity` is device and inode number of the file, `pid` what `pause.pid` says, `strict` whether it says nothing
+    else; `command` and `owner` (a UID) are of the process that has that PID, `home` of a live pause process.
+    `readable`: it is a file with a content to judge; `lockable`: one that Podman can lock, and so remove.
     """
 
     verdict: str = MISSING
@@ -49,6 +50,8 @@ class Finding:
     owner: int | None = None
     readable: bool = True
     strict: bool = True
+    lockable: bool = True
+    unjoinable: bool = False
     home: Home | None = None
 
     @property
@@ -172,9 +175,9 @@ class UserState:
         if pause.verdict == LIVE or (pause.verdict == RECYCLED and pause.namespace is not None):
             # Any process that can be joined is joined.
             return pause.namespace, ""
-        if pause.verdict == FOREIGN or (pause.verdict == GARBAGE and not pause.readable):
+        if pause.verdict == FOREIGN or pause.unjoinable or (pause.verdict == GARBAGE and not pause.readable):
             return None, f"pause.pid: {pause.evidence}"
-        if pause.verdict in (GARBAGE, DEAD, RECYCLED) and not self.has_run:
+        if pause.verdict in (GARBAGE, DEAD, RECYCLED) and not (self.has_run and pause.lockable):
             return None, f"pause.pid: {pause.evidence}"
         return self._by_monitor, ""
 

@@ -38,12 +38,14 @@ class StateDirError(RootlessError):
 class Artefact:
     """One file of the state directory as found: its content, or why it is not a file to read.
 
-    `identity` is its device and inode number; `content` is None with a `problem`.
+    `identity` is its device and inode number; `content` is None with a `problem`. `lockable`: by its mode the user may
+    write to it, without which Podman cannot lock it.
     """
 
     identity: tuple[int, int]
     content: bytes | None = None
     problem: str | None = None
+    lockable: bool = True
 
 
 class StateDir:
@@ -157,9 +159,13 @@ class StateDir:
             if not stat.S_ISREG(opened.st_mode):
                 return Artefact(identity, problem=_not_a_file(opened))
             try:
-                return Artefact(identity, content=file.read(limit + 1))
+                return Artefact(identity, content=file.read(limit + 1), lockable=self._may_write(opened))
             except OSError as error:
                 return Artefact(identity, problem=f"cannot be read: {error.strerror}")
+
+    def _may_write(self, status: os.stat_result) -> bool:
+        wanted = stat.S_IWUSR if status.st_uid == self._uid else stat.S_IWOTH | stat.S_IWGRP
+        return bool(status.st_mode & wanted)
 
     def has(self, name: str) -> bool:
         """Whether there is anything of that name."""

@@ -445,6 +445,7 @@ def _as_found(artefact: Artefact) -> dict[str, Any]:
         "identity": artefact.identity,
         "content": None if artefact.content is None else artefact.content.hex(),
         "problem": artefact.problem,
+        "lockable": artefact.lockable,
     }
 
 

@@ -319,6 +319,8 @@ NEVER_RAN = replace(UserState("dir"), has_run=False)
         (replace(live(pin=A), pause=Finding(RECYCLED, "", A)), ALIVE),
         (replace(live(pin=A), pause=Finding(RECYCLED, "", B)), BROKEN),
         (UserState("dir", pause=Finding(RECYCLED, "", B)), BROKEN),
+        (UserState("dir", pause=Finding(RECYCLED, unjoinable=True)), BROKEN),
+        *[(UserState("dir", pause=Finding(verdict, lockable=False)), BROKEN) for verdict in (GARBAGE, DEAD, RECYCLED)],
         *[(UserState("dir", pause=Finding(verdict)), STALE) for verdict in (GARBAGE, DEAD, RECYCLED)],
         *[(replace(NEVER_RAN, pause=Finding(verdict)), BROKEN) for verdict in (GARBAGE, DEAD, RECYCLED)],
         (UserState("dir", pause=Finding(GARBAGE, "is a directory", readable=False)), BROKEN),

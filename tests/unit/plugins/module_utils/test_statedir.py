@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -144,9 +145,21 @@ def test_what_is_read_as_podman_does(path: Path, state_dir: StateDir, plant: Cal
     status = (path / "pause.pid").lstat()
     assert found.identity == (status.st_dev, status.st_ino)
     claimed = state_dir.claim("pause.pid", found.identity, limit=5, timeout=1)
-    assert claimed == found
+    assert claimed == replace(found, lockable=True)
+    # Root, who runs this, locks any file.
+    assert found.lockable is (plant is not of_root or os.geteuid() != 0)
     assert state_dir.remove("pause.pid", found.identity)
     assert not os.path.lexists(path / "pause.pid")
+
+
+@pytest.mark.parametrize(("mode", "lockable"), [(0o600, True), (0o644, True), (0o400, False), (0o200, True)])
+def test_whether_podman_could_lock_it(path: Path, state_dir: StateDir, mode: int, lockable: bool) -> None:
+    (path / "pause.pid").write_bytes(b"1")
+    (path / "pause.pid").chmod(mode)
+    found = state_dir.read("pause.pid", limit=5)
+    assert found is not None
+    if found.content is not None:
+        assert found.lockable is lockable
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,12 @@ VERDICTS = {
 def test_any_file_gets_a_verdict(inspector: Inspector, name: str, content: bytes | None) -> None:
     account = Account("somebody", 4_000_000_000, 4_000_000_000, "/")
     problem = "is odd" if content is None else None
-    file = {"identity": [1, 2], "content": content.hex() if content is not None else None, "problem": problem}
+    file = {
+        "identity": [1, 2],
+        "content": content.hex() if content is not None else None,
+        "problem": problem,
+        "lockable": True,
+    }
     finding = inspector.judge_file(account, name, file, ask=Mute())
     assert finding.verdict in VERDICTS[name]
     assert finding.evidence
