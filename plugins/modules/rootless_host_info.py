@@ -95,7 +95,7 @@ findings:
         - "The map tools and ranges: V(map-tool-missing), V(map-tool-powerless), V(map-tool-nosuid), V(maps-refused),
           V(ranges-missing), V(ranges-short), V(ranges-unusable), V(ranges-unavailable), V(ranges-overlap),
           V(range-contains-own-id), V(range-contains-account), V(podman-without-libsubid)."
-        - "The user's session: V(runtime-dir-missing), V(runtime-dir-unusable), V(no-lingering), V(no-user-manager),
+        - "The user's session: V(runtime-dir-missing), V(runtime-dir-cached), V(runtime-dir-unusable), V(no-lingering), V(no-user-manager),
           V(user-manager-refused) where the account or its password has expired, or PAM refuses the user for another reason."
         - "Mounts and cgroups: V(root-mount-private), V(graph-root-remote), V(cgroup-v1), V(cgroup-missing),
           V(cgroup-controllers-missing), V(cgroup-not-delegated)."

@@ -215,7 +215,7 @@ def test_directories_that_podman_would_not_use(clean: Run, make_user: Any) -> No
     user.runtime_dir.chmod(0)
     result = clean(user)
     assert (result["changed"], result["files"], result.get("failed", False)) == (False, [], False)
-    assert f"{user.runtime_dir}: Permission denied" in result["problems"][0]
+    assert f"{user.runtime_dir}/libpod: Permission denied" in result["problems"][0]
     user.runtime_dir.chmod(0o700)
     os.chown(user.runtime_dir, other.uid, other.gid)
     assert f"owned by UID {other.uid}" in clean(user)["problems"][0]

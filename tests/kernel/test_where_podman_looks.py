@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from throwaway_users import is_podman_before_5, kill_and_wait, shadow
+from throwaway_users import goes_by_its_database, is_podman_before_5, kill_and_wait, shadow
+
+from ansible_collections.userns.rootless.plugins.plugin_utils._payload import program
 
 Run = Callable[..., dict[str, Any]]
 
@@ -61,6 +63,27 @@ class Podman:
 
 
 @pytest.fixture
+def joined(public_python: str) -> Callable[..., int]:
+    """The user namespace that the become plugin joins, from root's account or from the user's with its variables."""
+
+    def join(user: Any, caller: str = "root", **variables: str) -> int:
+        line = [public_python, "-I", "-S", "-c", program(user.name, sudo=["false"], create=False)]
+        line += ["readlink", "/proc/self/ns/user"]
+        if caller != "root":
+            line = user.command(*line, env=variables)
+        done = subprocess.run(line, capture_output=True, text=True, check=False, cwd="/", timeout=60)
+        assert done.returncode == 0, done.stderr
+        return int(done.stdout.strip().removeprefix("user:[").removesuffix("]"))
+
+    return join
+
+
+@pytest.fixture(params=["root", "the user"])
+def caller(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
 def own() -> Podman:
     return Podman()
 
@@ -72,9 +95,12 @@ def nomad(make_user: Any) -> Any:
 
 
 @pytest.mark.parametrize("first", ["podman", "ours"])
-def test_without_a_session(ns: Run, module: Run, own: Podman, nomad: Any, home: Any, first: str) -> None:
+def test_without_a_session(
+    ns: Run, module: Run, own: Podman, nomad: Any, home: Any, joined: Any, caller: Any, first: str
+) -> None:
     where = home(nomad)
-    made = own.userns(nomad, where) if first == "podman" else ns(nomad)["userns"]
+    made = own.userns(nomad, where) if first == "podman" else ns(nomad, pin=False)["userns"]
+    assert joined(nomad, caller, XDG_RUNTIME_DIR="") == made
     assert ns(nomad)["userns"] == made
     assert own.userns(nomad, where) == made
     (entry,) = module("rootless_ns_info", users=[nomad.name])["namespaces"]
@@ -131,6 +157,7 @@ def test_the_variable(ns: Run, own: Podman, user: Any, home: Any, kind: str) -> 
         real.chmod(0o777)
     variables = {"XDG_RUNTIME_DIR": str(link if kind == "link" else real), "HOME": str(where)}
     made = own.userns(user, where, **variables)
+    assert joined(user, "the user", **variables) == made
     found = ns(user, as_user=user, env=variables)
     assert (found["userns"], found["state_dir"]) == (made, f"{real}/libpod/tmp")
     # Root takes no variable of anybody's: it finds the namespace by its process.
@@ -161,7 +188,34 @@ def test_a_variable_that_podman_refuses(ns: Run, module: Run, own: Podman, nomad
     said = theirs.stderr.rsplit('msg="', 1)[-1].strip().removesuffix('"').replace('\\"', '"')
     assert said in ours["msg"], (said, ours["msg"])
     assert "runtime-dir-unusable" in codes
+    assert [finding["fix"] for finding in findings if finding["code"] == "runtime-dir-unusable"] == [
+        "unset XDG_RUNTIME_DIR"
+    ]
     assert nomad.processes() == []
+
+
+@pytest.mark.skipif(not goes_by_its_database(), reason="needs a Podman before 4.5: later ones look for pause.pid anew")
+def test_a_directory_that_podman_keeps_in_its_database(
+    ns: Run, module: Run, own: Podman, nomad: Any, home: Any
+) -> None:
+    where = home(nomad)
+    own.userns(nomad, where)
+    assert "in its database" not in ns(nomad, pin=False)["msg"]
+    for pid in nomad.processes():
+        kill_and_wait(pid)
+    # Lingering is enabled later.
+    nomad.runtime_dir.mkdir(mode=0o700)
+    os.chown(nomad.runtime_dir, nomad.uid, nomad.gid)
+    made = ns(nomad, pin=False)
+    assert made["state_dir"] == str(nomad.state_dir)
+    assert own.userns(nomad, where, XDG_RUNTIME_DIR=str(nomad.runtime_dir)) == made["userns"]
+    assert own.userns(nomad, where) != made["userns"]
+    (entry,) = module("rootless_ns_info", users=[nomad.name])["namespaces"]
+    findings = module("rootless_host_info", users=[nomad.name])["findings"]
+    (found,) = [finding["found"] for finding in findings if finding["code"] == "runtime-dir-cached"]
+    for told in (made["msg"], entry["msg"], found):
+        assert f"keeps {nomad.temporary_dir}/libpod/tmp in its database" in told
+        assert f"Set XDG_RUNTIME_DIR={nomad.runtime_dir}" in told
 
 
 def link_to(user: Any, target: Path, *, owner: Any = None) -> None:
@@ -172,17 +226,20 @@ def link_to(user: Any, target: Path, *, owner: Any = None) -> None:
 
 
 @pytest.mark.parametrize("first", ["podman", "ours"])
-def test_a_link_of_the_users_own(ns: Run, module: Run, own: Podman, user: Any, home: Any, first: str) -> None:
+def test_a_link_of_the_users_own(
+    ns: Run, module: Run, own: Podman, user: Any, home: Any, joined: Any, caller: Any, first: str
+) -> None:
     where = home(user)
     job = where / "job"
     job.mkdir(mode=0o700)
     os.chown(job, user.uid, user.gid)
     link_to(user, job)
     variables = {"XDG_RUNTIME_DIR": str(user.runtime_dir)}
-    made = own.userns(user, where, **variables) if first == "podman" else ns(user)["userns"]
+    made = own.userns(user, where, **variables) if first == "podman" else ns(user, pin=False)["userns"]
     assert (job / "tmp/pause.pid").exists()
     assert own.userns(user, where, **variables) == made
-    assert ns(user)["userns"] == made
+    assert ns(user, pin=False)["userns"] == made
+    assert joined(user, caller) == made
     # What is there is judged there.
     (file, *_handles) = module("rootless_pause", users=[user.name])["users"][0]["files"]
     assert (file["path"], file["verdict"], file["action"]) == (f"{user.state_dir}/pause.pid", "live", "left")
@@ -221,7 +278,9 @@ def test_a_link_that_is_not_followed(
 
 
 @pytest.mark.parametrize("form", ["{}\n", " {}", "+{}", "000{}", "{}abc", "{}\0", "{}\nis the PID"])
-def test_a_pause_file_that_is_not_strict(ns: Run, module: Run, own: Podman, user: Any, home: Any, form: str) -> None:
+def test_a_pause_file_that_is_not_strict(
+    ns: Run, module: Run, own: Podman, user: Any, home: Any, joined: Any, form: str
+) -> None:
     """Podman joins by it: it stays, and is written as it should be by whoever sets up."""
     where = home(user)
     variables = {"XDG_RUNTIME_DIR": str(user.runtime_dir)}
@@ -229,6 +288,7 @@ def test_a_pause_file_that_is_not_strict(ns: Run, module: Run, own: Podman, user
     pid = user.pause_pid()
     user.pause_file.write_text(form.format(pid))
     assert own.userns(user, where, **variables) == made
+    assert joined(user) == made
     (entry,) = module("rootless_pause", users=[user.name], orphans=True)["users"]
     assert [(file["verdict"], file["action"], file["pid"]) for file in entry["files"]] == [("live", "left", pid)]
     assert user.processes() == [pid]
@@ -262,6 +322,35 @@ def test_a_pause_file_by_another_way(ns: Run, module: Run, own: Podman, user: An
     assert [(file["verdict"], file["action"]) for file in entry["files"]] == [("live", "left")]
     assert ns(user, pin=False)["userns"] == made
     assert user.processes() == [pid]
+
+
+def test_two_directories_in_the_temporary_directory(
+    own: Podman, nomad: Any, home: Any, joined: Any, caller: str
+) -> None:
+    """Where another Podman was before: what is alive goes first, also for the become plugin."""
+    where = home(nomad)
+    made = own.userns(nomad, where)
+    for name in ("storage-run", "podman-run"):
+        nomad.run("mkdir", "-p", "-m", "700", f"/tmp/{name}-{nomad.uid}")
+    assert joined(nomad, caller, XDG_RUNTIME_DIR="") == made
+
+
+@pytest.mark.parametrize("kind", ["missing", "root"])
+def test_the_become_plugin_refuses_what_podman_refuses(
+    own: Podman, nomad: Any, home: Any, joined: Any, kind: str
+) -> None:
+    where = home(nomad)
+    made = own.userns(nomad, where)
+    if kind == "root":
+        (where / "rt").mkdir()
+    variables = {"XDG_RUNTIME_DIR": str(where / "rt"), "HOME": str(where)}
+    theirs = own.run(nomad, where, **variables)
+    if theirs.returncode == 0:
+        assert kind == "missing"
+        assert joined(nomad, "the user", **variables) == made
+        return
+    with pytest.raises(AssertionError, match=f"XDG_RUNTIME_DIR={where}/rt .*Podman fails there, too"):
+        joined(nomad, "the user", **variables)
 
 
 def test_old_places_are_cleaned(module: Run, user: Any, home: Any) -> None:

@@ -110,11 +110,22 @@ class User:
 
 
 @functools.cache
-def is_podman_before_5() -> bool:
+def podman_version() -> tuple[int, int] | None:
     if shutil.which("podman") is None:
-        return False
+        return None
     told = subprocess.run(["podman", "--version"], capture_output=True, text=True, check=True).stdout
-    return int(told.split()[-1].split(".")[0]) < 5
+    major, minor, *_rest = told.split()[-1].split(".")
+    return int(major), int(minor)
+
+
+def is_podman_before_5() -> bool:
+    version = podman_version()
+    return version is not None and version < (5, 0)
+
+
+def goes_by_its_database() -> bool:
+    version = podman_version()
+    return version is not None and (2, 2) <= version < (4, 5)
 
 
 def kill_and_wait(pid: int) -> None:

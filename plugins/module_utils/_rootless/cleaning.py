@@ -11,7 +11,7 @@ That takes a repair.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -211,6 +211,8 @@ class Cleaner:
             except Exception as error:
                 outcome.fail(_said(error, place))
                 outcome.unseen.append(place.state_dir)
+        if self._options.state_dir is None and not self._scene.why_given_up(account):
+            states += self._clean_old_places(account, [place for place, _asked in places], outcome)
         if outcome.leading:
             self._repair(account, outcome)
         if places and not outcome.failed and self._scene.why_given_up(account):
@@ -239,8 +241,6 @@ class Cleaner:
         """Where state of the user may be, and whether it was asked to clean there."""
         asked = self._options.state_dir
         places = dict.fromkeys(self._candidates(account), asked is None)
-        if asked is None:
-            places.update(dict.fromkeys(self._old_places(account, places), True))
         # A Podman with a runtime directory of its own: its pause processes name it.
         try:
             own, unseen = self._runtime_directories(account, pausing)
@@ -263,11 +263,18 @@ class Cleaner:
         host = self._scene.host
         return candidates(account.uid, run=host.run, tmp=host.tmp, environment=host.environment_of(account))
 
-    def _old_places(self, account: Account, places: Iterable[Candidate]) -> list[Candidate]:
-        """What only the user's child may look for: in its home, and below its runtime directories."""
-        with self._scene.agent(account) as agent:
-            found = agent.call("old_places", places=[place.path for place in places])
-        return [Candidate(**place) for place in found]
+    def _clean_old_places(self, account: Account, places: Sequence[Candidate], outcome: Cleaning) -> list[UserState]:
+        """Those that only the user's child may look for: below its runtime directories, and in its home."""
+        states = []
+        try:
+            with self._scene.agent(account) as agent:
+                found = agent.call("old_places", places=list(dict.fromkeys(place.path for place in places)))
+            for place in found:
+                states.append(self._clean_place(account, Candidate(**place), outcome, asked=True))
+        except Exception as error:
+            outcome.problems.append(f"places of old Podmans, also in {account.home}: {describe(error)}")
+            outcome.unseen.append(f"places of old Podmans, also in {account.home}")
+        return states
 
     def _runtime_directories(self, account: Account, pausing: tuple[PauseProcess, ...]) -> tuple[set[str], list[str]]:
         """What pause processes name, and why some of it cannot be looked into."""

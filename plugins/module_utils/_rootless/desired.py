@@ -69,6 +69,16 @@ class MapDesigner:
                 raise SubidError(f"{self._bad_lines[owner]}; correct or remove the line")
         warnings: list[str] = []
         uid_ranges, gid_ranges = self.configured(account)
+        if bool(uid_ranges) != bool(gid_ranges):
+            # NewIDMappings of containers/storage fails then, and Podman goes on with neither.
+            here, missing = ("UID", "GID") if uid_ranges else ("GID", "UID")
+            warnings.append(
+                f"{account.name} has subordinate {here}s, but no subordinate {missing} range in "
+                f"/etc/sub{missing.lower()}: as with Podman, only its own UID and GID are mapped, and many images need "
+                "more"
+            )
+            own = IdMaps((IdMapEntry(0, account.uid, 1),), (IdMapEntry(0, account.gid, 1),))
+            return DesiredMaps(own, tuple(warnings))
         maps = IdMaps(
             uid_map=self._one(account.uid, uid_ranges, "UID", UID_TOOL, self._available.uid_map, account, warnings),
             gid_map=self._one(account.gid, gid_ranges, "GID", GID_TOOL, self._available.gid_map, account, warnings),

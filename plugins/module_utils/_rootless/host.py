@@ -92,8 +92,9 @@ class Agents:
 
     def _podman_for(self, account: Account) -> Version | None:
         """The version of Podman, where the user's runtime directory goes by it."""
-        environment = self._host.environment_of(account)
-        if all_podmans_agree(account.uid, paths=self._paths, run=self._host.run, environment=environment):
+        host = self._host
+        environment = host.environment_of(account)
+        if all_podmans_agree(account.uid, paths=self._paths, run=host.run, tmp=host.tmp, environment=environment):
             return None
         return self.podman.get()
 

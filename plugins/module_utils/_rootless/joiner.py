@@ -208,11 +208,16 @@ def open_keys(uid: int, environment: Mapping[str, str]) -> list[tuple[str, Pair]
     In Podman's order, and the pin last.
     """
     runtime_dir = find_runtime_dir(uid, environment)
-    state_dir = f"{runtime_dir}/libpod/tmp"
-    of_podman = (("ns_handles", _by_handles, state_dir), ("pause.pid", _of_pause_process, state_dir))
+    found = keys_in(runtime_dir, uid) if runtime_dir else []
+    pair = _opened(_pinned, str(uid), uid)
+    return [*found, ("the pin", pair)] if pair else found
+
+
+def keys_in(runtime_dir: str, uid: int) -> list[tuple[str, Pair]]:
+    """Podman's keys below a runtime directory."""
     found = []
-    for name, key, where in (*(of_podman if runtime_dir else ()), ("the pin", _pinned, str(uid))):
-        pair = _opened(key, where, uid)
+    for name, key in (("ns_handles", _by_handles), ("pause.pid", _of_pause_process)):
+        pair = _opened(key, f"{runtime_dir}/libpod/tmp", uid)
         if pair is not None:
             found.append((name, pair))
     return found
@@ -272,22 +277,37 @@ def _working_directory() -> str:
 
 
 def find_runtime_dir(uid: int, environment: Mapping[str, str]) -> str | None:
-    """Podman's rule, as in `runtime_dir.find_runtime_directory`."""
-    fallback = os.path.join(environment.get("TMPDIR") or "/tmp", f"storage-run-{uid}")
-    for path in (environment.get("XDG_RUNTIME_DIR"), f"/run/user/{uid}", fallback):
-        try:
-            status = os.lstat(path) if path else None
-        except OSError:
-            continue
-        # A directory (S_IFDIR) of the user's that nobody else may write to.
-        if status and status.st_mode & 0o170722 == 0o040700 and status.st_uid == uid:
-            return path
-    return None
+    """Podman's rule, as in `runtime_dir.find_runtime_directory`; None where there is no directory yet.
+
+    Only where more than one answer is possible, Podman is asked for its version. Raises `JoinError` where Podman fails
+    with XDG_RUNTIME_DIR.
+    """
+    chosen = environment.get("XDG_RUNTIME_DIR")
+    if chosen and is_runtime_dir(chosen, uid, mask=0, follow=True):
+        return chosen
+    default, tmp = f"/run/user/{uid}", environment.get("TMPDIR") or "/tmp"
+    if not chosen and is_runtime_dir(default, uid):
+        return default
+    found = [path for path in (f"{tmp}/storage-run-{uid}", f"{tmp}/podman-run-{uid}") if is_runtime_dir(path, uid)]
+    if not chosen and len(found) < 2 and not os.path.lexists(default):
+        return found[0] if found else None
+    from .joiner_detours import runtime_dir_by_version
+
+    return runtime_dir_by_version(uid, chosen, default, tmp)
+
+
+def is_runtime_dir(path: str, uid: int, *, mask: int = 0o722, follow: bool = False) -> bool:
+    """Whether it is a directory (S_IFDIR) of the user's with a mode that Podman takes."""
+    try:
+        status = os.stat(path) if follow else os.lstat(path)
+    except OSError:
+        return False
+    return status.st_uid == uid and status.st_mode & (0o170000 | mask) == 0o040000 | 0o700 & mask
 
 
 def read_small(path: str, limit: int) -> bytes:
-    """A small regular file of the user's, and nothing else."""
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    """The start of a regular file, links followed as Podman does."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         if os.fstat(fd).st_mode & 0o170000 != 0o100000:
             raise ValueError(f"{path} is not a regular file")
@@ -310,11 +330,14 @@ def _by_handles(state_dir: str) -> Pair | None:
         return None
     from .joiner_detours import open_handles
 
-    return open_handles(read_small(path, 2 * HANDLE + 1))
+    return open_handles(read_small(path, 2 * HANDLE))
 
 
 def _of_pause_process(state_dir: str) -> Pair | None:
-    pid = int(read_small(f"{state_dir}/pause.pid", 12))
+    # As strtol(3) does for Podman.
+    content = read_small(f"{state_dir}/pause.pid", 11).lstrip(b" \t\n\v\f\r")
+    digits = content[content.startswith(b"+") :]
+    pid = int(digits[: len(digits) - len(digits.lstrip(b"0123456789"))])
     with open(f"/proc/{pid}/environ", "rb") as file:
         variables = file.read(1 << 22).split(b"\0")
     if not any(variable.startswith(b"_PODMAN_PAUSE=") and len(variable) > 14 for variable in variables):

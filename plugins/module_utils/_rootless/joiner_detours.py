@@ -12,20 +12,21 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from .joiner import HANDLE, JoinError, become, open_keys
+from .joiner import HANDLE, JoinError, become, is_runtime_dir, keys_in, open_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from .joiner import Creator, Pair
 
+_TOOL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # open_by_handle_at(2) on nsfs, Linux 6.18
 _FD_NSFS_ROOT = -10003
 
 
 def open_handles(content: bytes) -> Pair | None:
     """The namespaces that a file `ns_handles` opens, where the kernel lets this user open them."""
-    if len(content) != 2 * HANDLE:
+    if len(content) < 2 * HANDLE:
         return None
     import ctypes
 
@@ -38,6 +39,53 @@ def open_handles(content: bytes) -> Pair | None:
             return None
         found.append(fd)
     return found[0], found[1]
+
+
+def runtime_dir_by_version(uid: int, chosen: str | None, default: str, tmp: str) -> str | None:
+    """As `podman_places.PodmanPlaces` has it. Raises `JoinError` where Podman fails with XDG_RUNTIME_DIR (`chosen`)."""
+    version = _podman_version()
+    before_5 = version is not None and version < (5, 0)
+    # Podman 4.3 and 4.4 pass over what is not there.
+    if chosen and (os.path.lexists(chosen) or version is None or not (4, 3) <= version < (4, 5)):
+        what = "is not a directory of the user's" if os.path.lexists(chosen) else "does not exist"
+        raise JoinError(
+            f"XDG_RUNTIME_DIR={chosen} {what}: Podman fails there, too. Unset the variable, or set it to {default}"
+        )
+    # Of a Podman before 5.0; a link in place of the directory is followed then.
+    mask = 0o700 if before_5 and version is not None and version >= (4, 5) else 0o722
+    if is_runtime_dir(default, uid, mask=mask, follow=before_5):
+        return default
+    places = [f"{tmp}/podman-run-{uid}", f"{tmp}/storage-run-{uid}"]
+    if not before_5:
+        places.reverse()
+    there = [path for path in places if is_runtime_dir(path, uid, mask=mask, follow=before_5 and path is places[0])]
+    alive = [path for path in there if keys_in(path, uid)]
+    return next(iter(alive if len(alive) == 1 else there), None)
+
+
+def _podman_version() -> tuple[int, ...] | None:
+    """The version of the host's Podman; None where there is none, or where it does not say."""
+    import re
+    import shutil
+    import subprocess
+
+    program = shutil.which("podman", path=_TOOL_PATH)
+    if program is None:
+        return None
+    try:
+        told = subprocess.run(
+            [program, "--version"],
+            env={"PATH": _TOOL_PATH, "HOME": "/"},
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=20,
+            check=False,
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    found = re.search(rb"\bversion (\d{1,4})\.(\d{1,4})", told)
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def why_setns_fails(fd: int, kind: int) -> OSError:

@@ -155,7 +155,9 @@ class Readiness:
         except (AgentError, GivenUpError):
             raise
         except RootlessError as error:
-            yield HostFinding("runtime-dir-unusable", str(error), f"loginctl enable-linger {shell_word(account.name)}")
+            of_variable = str(error).startswith("XDG_RUNTIME_DIR=")
+            fix = "unset XDG_RUNTIME_DIR" if of_variable else f"loginctl enable-linger {shell_word(account.name)}"
+            yield HostFinding("runtime-dir-unusable", str(error), fix)
         yield from check_lingering(account, run=host.run, var=host.var)
         yield from check_delegation(
             account, self._mounts, run=host.run, cgroup=self._cgroup, var=host.var, shadow=self._shadow

@@ -122,12 +122,16 @@ def check_candidate(candidate: Candidate, uid: int, *, paths: UserPaths) -> Runt
     return RuntimeDirectory(path, exists=True, subdirectory=candidate.subdirectory)
 
 
-def all_podmans_agree(uid: int, *, paths: UserPaths, run: str, environment: Mapping[str, str]) -> bool:
+def all_podmans_agree(
+    uid: int, *, paths: UserPaths, run: str = "/run", tmp: str = "/tmp", environment: Mapping[str, str]
+) -> bool:
     """Whether every Podman would use the first directory there is: then nobody needs to know which one is here.
 
-    Safe for root.
+    Where an old one was in the temporary directory before, it may go on there (see `follows_database`). Safe for root.
     """
     chosen = environment.get("XDG_RUNTIME_DIR", "")
+    if _name_exists(f"{environment.get('TMPDIR') or tmp}/podman-run-{uid}"):
+        return False
     try:
         status = paths.status(chosen or f"{run}/user/{uid}")
     except OSError:

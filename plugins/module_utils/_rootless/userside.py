@@ -27,7 +27,7 @@ from .handover import Excess
 from .idmap import IdMapEntry
 from .kernel import CLONE_NEWNS, CLONE_NEWUSER, Syscalls
 from .map_writer import TOOL_PATH, write_maps
-from .podman_places import cached_state_dir
+from .podman_places import PodmanPlaces, cached_state_dir, follows_database
 from .podman_version import Version
 from .runtime_dir import (
     Candidate,
@@ -137,7 +137,6 @@ class UserSide:
             "marks": self.marks,
             "runtime_directories": self.runtime_directories,
             "old_places": self.old_places,
-            "cached_state_dir": self.cached_state_dir,
             "containers": self.containers,
             "lock": self.lock,
             "create": self.create,
@@ -171,9 +170,11 @@ class UserSide:
                 "refused": str(error),
                 "may_hold_state": error.may_hold_state,
             }
+        cached = self._cached_state_dir(directory)
         found: dict[str, Any] = {
             "state_dir": directory.state_dir,
-            "warning": directory.warning,
+            "warning": "; ".join(filter(None, (directory.warning, cached))) or None,
+            "cached": cached,
             "files": {},
             "has_run": False,
         }
@@ -248,8 +249,10 @@ class UserSide:
         home = self._environment.get("HOME") or self._account.home
         return [asdict(candidate) for candidate in old_places(places, home, paths=self._paths)]
 
-    def cached_state_dir(self) -> str | None:
-        """Where the user's database says that state is (see `podman_places.follows_database`)."""
+    def _cached_state_dir(self, directory: RuntimeDirectory) -> str | None:
+        """What to know where this host's Podman goes by its database, and that names another directory."""
+        if self._candidate is not None or not follows_database(self._podman):
+            return None
         home = self._environment.get("HOME") or self._account.home
         path = f"{home}/.local/share/containers/storage/libpod/bolt_state.db"
         try:
@@ -257,7 +260,14 @@ class UserSide:
         except (OSError, RootlessError):
             return None
         with os.fdopen(fd, "rb") as file:
-            return cached_state_dir(file.read(_MAX_DATABASE))
+            cached = cached_state_dir(file.read(_MAX_DATABASE))
+        if cached in (None, directory.state_dir):
+            return None
+        return (
+            f"{PodmanPlaces.of(self._podman).name} keeps {cached} in its database ({path}): without XDG_RUNTIME_DIR it "
+            f"goes on there, in another namespace. Set XDG_RUNTIME_DIR={directory.path} for it, or, without the user's "
+            "images and containers: podman system reset"
+        )
 
     def containers(self, *, pids: list[int]) -> list[str | None]:
         """The name of the container that each process belongs to, where a command line tells it."""

@@ -72,6 +72,10 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         LIMITS,
         "Podman keeps its state in a temporary directory instead, which other sessions and services may not see.",
     ),
+    "runtime-dir-cached": (
+        LIMITS,
+        "Podman before 4.5 goes on where it first ran: without XDG_RUNTIME_DIR it is in another namespace.",
+    ),
     "runtime-dir-unusable": (BLOCKS, "There is no directory that Podman would keep its state in."),
     "no-lingering": (
         LIMITS,

@@ -18,6 +18,9 @@ _C_ESCAPES = {ord(letter): f"\\{code}" for letter, code in zip("\a\b\f\n\r\t\v\\
 
 def check_runtime_dir(account: Account, found: Mapping[str, Any], *, run: str) -> Iterator[HostFinding]:
     """`found` is what the user's child answered to `inspect`."""
+    if found.get("cached"):
+        fix = f"su -s /bin/sh {shell_word(account.name)} -c 'podman system reset'  # or set XDG_RUNTIME_DIR for Podman"
+        yield HostFinding("runtime-dir-cached", found["cached"], fix)
     if found["warning"] and not found["state_dir"].startswith(f"{run}/user/"):
         yield HostFinding("runtime-dir-missing", found["warning"], _linger(account))
 

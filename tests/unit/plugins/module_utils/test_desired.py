@@ -43,11 +43,19 @@ def test_podmans_rule(tmp_path: Path) -> None:
     assert wanted.warnings == ()
 
 
-def test_without_ranges_a_single_id_and_a_warning(tmp_path: Path) -> None:
-    wanted = designer(tmp_path, "", "alice:400000:7\n").design(OTHER)
-    assert wanted.maps.uid_map == (IdMapEntry(0, OTHER.uid, 1),)
-    assert len(wanted.maps.gid_map) == 2
-    assert [text for text in wanted.warnings if "no subordinate UID range" in text]
+@pytest.mark.parametrize(
+    ("subuid", "subgid", "missing"),
+    [("", "", ["UID", "GID"]), ("", "alice:400000:7\n", ["UID"]), ("alice:400000:7\n", "", ["GID"])],
+)
+def test_without_ranges_of_both_kinds_a_single_id_and_a_warning(
+    tmp_path: Path, subuid: str, subgid: str, missing: list[str]
+) -> None:
+    """As Podman, which maps no range of one kind alone."""
+    wanted = designer(tmp_path, subuid, subgid).design(OTHER)
+    assert wanted.maps == IdMaps((IdMapEntry(0, OTHER.uid, 1),), (IdMapEntry(0, OTHER.gid, 1),))
+    assert len(wanted.warnings) == len(missing)
+    for kind, text in zip(missing, wanted.warnings):
+        assert f"no subordinate {kind} range in /etc/sub{kind.lower()}:" in text
 
 
 @pytest.mark.parametrize(
@@ -61,7 +69,7 @@ def test_without_ranges_a_single_id_and_a_warning(tmp_path: Path) -> None:
 )
 def test_ranges_that_cannot_work(tmp_path: Path, subuid: str, told: str) -> None:
     with pytest.raises(RootlessError, match=told):
-        designer(tmp_path, subuid).design(OTHER)
+        designer(tmp_path, subuid, "alice:400000:7\n").design(OTHER)
 
 
 def test_other_peoples_bad_lines_do_not_matter(tmp_path: Path) -> None:
