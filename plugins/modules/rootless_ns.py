@@ -113,9 +113,13 @@ notes:
     a warning says with what the pause process ends.
   - With O(state=present) a pause process that would end with a login session, a service, or an application of the user's own
     manager is moved likewise. What a batch system or a container engine keeps in a cgroup of its own is left there.
-  - Users need a runtime directory. Without C(/run/user/UID) the module falls back to C(/tmp/storage-run-UID), as Podman
-    5.0 and later do, and warns. Podman 4 has C(/tmp/podman-run-UID) there and does not find that namespace. Enable lingering
-    for users that are not always logged in.
+  - Users need a runtime directory. Without C(/run/user/UID) the module falls back to where this host's Podman does, and warns -
+    C(/tmp/storage-run-UID) with Podman 5.0 and later or none at all, C(/tmp/podman-run-UID), then C(rundir) in the home with
+    an earlier one. Enable lingering for users that are not always logged in.
+  - A user who acts for itself gets the directory of C(XDG_RUNTIME_DIR), as Podman does, whatever its mode is. With one that is
+    not there, or that is another user's, the module fails where the Podman of the same shell fails. Root never takes that
+    variable for another user.
+  - Podman 2.2 to 4.4 keep the directory of their first run in a database. Where that is another one, a warning says so.
 seealso:
   - module: userns.rootless.rootless_ns_info
   - name: user_namespaces(7)

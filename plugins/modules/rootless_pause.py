@@ -11,8 +11,12 @@ version_added: 1.0.0
 description:
   - After a reboot, a killed job or a recycled PID, what is left in a user's state directory misleads Podman or breaks it.
     This module finds such files, says what they are, and removes those that only mislead.
-  - It looks wherever a Podman may have left state, C(/run/user/UID), C(storage-run-UID) and C(podman-run-UID) in the temporary
-    directory, and the runtime directories that the user's pause processes were started with.
+  - It looks wherever a Podman of today or of long ago may have left state, C(/run/user/UID), C(storage-run-UID),
+    C(podman-run-UID) and C(run-UID) in the temporary directory, C(rundir) in the home, and the runtime directories that the
+    user's pause processes were started with; in each of them in C(libpod/tmp), and C(pause.pid) also in C(libpod).
+  - Files are read as Podman reads them. A C(pause.pid) with a newline or more after the number, a symbolic link, or a link
+    C(libpod) of the user's own into another directory of the user's is no fault, and what it leads to is judged. A link that
+    Podman cannot follow is reported in RV(users[].msg).
   - A place on a file system in user space that was mounted for a user, or behind another mount, is not looked into, since
     whoever does may have to wait for ever. It is reported in RV(users[].msg).
   - Users who do not answer cost nobody else anything. All questions to one user may take 30 seconds, and less when other users

@@ -11,7 +11,7 @@ find /etc /usr/local ! -name '*-' -printf '%M %u:%g %p -> %l\n' | sort
 find /etc /usr/local -type f ! -name '*-' -exec sha256sum {} + | sort -k 2
 # Locks of Podman's stay where they are: taking one away would let two in. So do the directories.
 find /run/rootless-ns | sort
-find /run/user/*/libpod /tmp/storage-run-* ! -type d ! -name ns_handles.lock | sort
+find /run/user/*/libpod /tmp/storage-run-* /tmp/podman-run-* ! -type d ! -name ns_handles.lock | sort
 find /run/user /var/lib/systemd/linger /var/lib/systemd/timers -mindepth 1 -maxdepth 1 | sort
 systemctl list-unit-files --plain --no-legend --no-pager | sort
 systemctl list-units --all --plain --no-legend --no-pager '*rootless*' 'user*' | awk '{ print $1, $2, $3 }' | sort
