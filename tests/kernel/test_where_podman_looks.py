@@ -146,7 +146,7 @@ def test_the_home_comes_last(ns: Run, own: Podman, nomad: Any, home: Any) -> Non
 
 
 @pytest.mark.parametrize("kind", ["link", "mode"])
-def test_the_variable(ns: Run, own: Podman, user: Any, home: Any, kind: str) -> None:
+def test_the_variable(ns: Run, own: Podman, user: Any, home: Any, joined: Any, kind: str) -> None:
     """Podman follows a link and does not look at the mode."""
     where = home(user)
     real, link = where / "rt", where / "link"
