@@ -12,8 +12,9 @@ description:
   - After a reboot, a killed job or a recycled PID, what is left in a user's state directory misleads Podman or breaks it.
     This module finds such files, says what they are, and removes those that only mislead.
   - It looks wherever a Podman of today or of long ago may have left state, C(/run/user/UID), C(storage-run-UID),
-    C(podman-run-UID) and C(run-UID) in the temporary directory, C(rundir) in the home, and the runtime directories that the
-    user's pause processes were started with; in each of them in C(libpod/tmp), and C(pause.pid) also in C(libpod).
+    C(podman-run-UID) and C(run-UID) in the temporary directory, C(rundir) in the home where Podman is older than 5.0, and the
+    runtime directories that the user's pause processes were started with; in each of them in C(libpod/tmp), and C(pause.pid)
+    also in C(libpod).
   - Files are read as Podman reads them. A C(pause.pid) with a newline or more after the number, a symbolic link, or a link
     C(libpod) of the user's own into another directory of the user's is no fault, and what it leads to is judged. A link that
     Podman cannot follow is reported in RV(users[].msg).

@@ -24,6 +24,7 @@ from .kernel import Syscalls
 from .namespaces import Namespaces, Options
 from .plan import REPAIRED
 from .processes import ProcessTable
+from .podman_places import PodmanPlaces
 from .removal import Remover
 from .runtime_dir import Candidate, NoRuntimeDirectoryError, candidates
 from .state import (
@@ -268,7 +269,9 @@ class Cleaner:
         states = []
         try:
             with self._scene.agent(account) as agent:
-                found = agent.call("old_places", places=list(dict.fromkeys(place.path for place in places)))
+                # A home may be far away: it is left alone where no Podman would look into it.
+                home = PodmanPlaces.of(self._scene.podman.get()).rundir
+                found = agent.call("old_places", places=list(dict.fromkeys(place.path for place in places)), home=home)
             for place in found:
                 states.append(self._clean_place(account, Candidate(**place), outcome, asked=True))
         except Exception as error:

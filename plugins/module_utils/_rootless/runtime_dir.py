@@ -88,13 +88,14 @@ def candidates(
     return [Candidate(path) for path in dict.fromkeys(paths) if path and _name_exists(path)]
 
 
-def old_places(places: Sequence[str], home: str, *, paths: UserPaths) -> list[Candidate]:
-    """Further places with state of Podmans of long ago: in the runtime directories `places`, and in the home.
+def old_places(places: Sequence[str], home: str | None, *, paths: UserPaths) -> list[Candidate]:
+    """Further places with state of older Podmans: in the runtime directories `places`, and in the home if given.
 
     Places that cannot be looked at are left out: whoever looks into the runtime directory reports that.
     """
     wanted = [(Candidate(path, OLD_SUBDIRECTORY), f"{path}/{OLD_SUBDIRECTORY}/pause.pid") for path in places]
-    wanted.append((Candidate(f"{home}/rundir"), f"{home}/rundir/{STATE_SUBDIRECTORY}"))
+    if home is not None:
+        wanted.append((Candidate(f"{home}/rundir"), f"{home}/rundir/{STATE_SUBDIRECTORY}"))
     found = []
     for candidate, path in wanted:
         try:

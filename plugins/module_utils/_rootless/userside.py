@@ -244,10 +244,10 @@ class UserSide:
             found.add(value.rstrip("/"))
         return sorted(found), problems
 
-    def old_places(self, *, places: list[str]) -> list[dict[str, str]]:
+    def old_places(self, *, places: list[str], home: bool) -> list[dict[str, str]]:
         """Further places with state of old Podmans, as candidates: below the runtime directories, and in the home."""
-        home = self._environment.get("HOME") or self._account.home
-        return [asdict(candidate) for candidate in old_places(places, home, paths=self._paths)]
+        directory = (self._environment.get("HOME") or self._account.home) if home else None
+        return [asdict(candidate) for candidate in old_places(places, directory, paths=self._paths)]
 
     def _cached_state_dir(self, directory: RuntimeDirectory) -> str | None:
         """What to know where this host's Podman goes by its database, and that names another directory."""

@@ -238,6 +238,7 @@ def test_old_places(root: Path) -> None:
     directory(root / "home/rundir/libpod/tmp")
     found = old_places([str(place) for place in places], str(root / "home"), paths=PATHS)
     assert [place.state_dir for place in found] == [f"{places[0]}/libpod", str(root / "home/rundir/libpod/tmp")]
+    assert len(old_places([str(place) for place in places], None, paths=PATHS)) == 1
 
 
 @pytest.mark.parametrize("kind", ["symlink", "file", "mode"])
