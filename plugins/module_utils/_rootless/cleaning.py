@@ -23,8 +23,8 @@ from .host import Host, Scene
 from .kernel import Syscalls
 from .namespaces import Namespaces, Options
 from .plan import REPAIRED
-from .processes import ProcessTable
 from .podman_places import PodmanPlaces
+from .processes import ProcessTable
 from .removal import Remover
 from .runtime_dir import Candidate, NoRuntimeDirectoryError, candidates
 from .state import (
