@@ -366,7 +366,9 @@ def test_processes_of_an_account_that_is_gone_stay(ns: Run, user: User, inhabit:
 def test_a_changed_uid_leaves_the_old_one_behind(ns: Run, info: Run, user: User) -> None:
     ns(user)
     user.kill_pause()
-    new = user.uid + 20000
+    # Not above all others: useradd goes on from there.
+    taken = {entry.pw_uid for entry in pwd.getpwall()}
+    new = next(uid for uid in range(999, 100, -1) if uid not in taken)
     shadow("usermod", "--uid", str(new), user.name)
     entry = info(user.uid)
     assert entry["verdicts"]["pin"]["verdict"] == "live"
