@@ -113,6 +113,8 @@ notes:
     a warning says with what the pause process ends.
   - With O(state=present) a pause process that would end with a login session, a service, or an application of the user's own
     manager is moved likewise. What a batch system or a container engine keeps in a cgroup of its own is left there.
+  - Before an account is deleted, remove its namespace with O(state=absent). C(userdel) refuses to delete an account whose pause
+    process runs, and C(userdel -f) leaves the pause process and the pin behind.
   - Users need a runtime directory. Without C(/run/user/UID) the module falls back to where this host's Podman does, and warns -
     C(/tmp/storage-run-UID) with Podman 5.0 and later or none at all, C(/tmp/podman-run-UID), then C(rundir) in the home with
     an earlier one. Enable lingering for users that are not always logged in.

@@ -393,6 +393,15 @@ def test_orphans_of_an_account_that_is_gone_are_reaped(ns: Run, module: Run, use
     assert not is_running(pause)
 
 
+def test_nothing_is_repaired_for_an_account_that_is_gone(ns: Run, module: Run, user: User) -> None:
+    ns(user)
+    user.kill_pause()
+    shadow("userdel", "--force", user.name)
+    (entry,) = module("rootless_pause", users=[str(user.uid)], repair=True)["users"]
+    assert [(file["verdict"], file["action"]) for file in entry["files"]] == [("dead", "removed")]
+    assert user.processes() == []
+
+
 def test_a_uid_that_has_left_nothing_does_not_exist(ns: Run, user: User) -> None:
     shadow("userdel", "--force", user.name)
     for args in ({}, {"state": "absent"}):

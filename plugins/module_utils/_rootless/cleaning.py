@@ -309,6 +309,9 @@ class Cleaner:
         self, account: Account, state: UserState, stale: list[FileOutcome], outcome: Cleaning
     ) -> list[FileOutcome]:
         """The files that can go: after that Podman joins what is alive, or nothing is."""
+        if not account.exists:
+            # Nobody runs Podman there any more.
+            return stale
         gone = {file.name for file in stale}
         # What only an empty orphan holds has nothing to lose.
         kept = tuple(orphan for orphan in state.orphans if state.processes_in(orphan.namespace))
