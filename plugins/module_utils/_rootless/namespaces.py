@@ -17,11 +17,11 @@ from .asker import Asked, CouldNotTryError
 from .desired import DesiredMaps, IdMaps, MapDesigner
 from .each_user import each_user
 from .errors import RootlessError, describe
-from .held_mounts import HeldMounts
 from .host import Host, Scene
 from .idmap import merge
 from .inspection import Inspection
 from .kernel import Syscalls
+from .mountinfo import Mount
 from .nsfs import NamespaceId, NamespacePair
 from .plan import (
     METHOD_HANDLES,
@@ -77,7 +77,6 @@ class Namespaces:
         self.subids = subids if subids is not None else open_subids(etc=host.etc)
         self.available = IdMaps.read(host.proc, "self")
         self._designer = MapDesigner(self.subids, available=self.available, path=host.environment.get("PATH"))
-        self._held_mounts = HeldMounts(host.proc)
         self._scene = Scene(syscalls, host)
 
     @property
@@ -110,8 +109,11 @@ class Namespaces:
             report.fail(describe(error))
         return report
 
-    def look(self, account: Account) -> Report:
-        """The state of the user's namespace; changes nothing."""
+    def look(self, account: Account, *, mounts_of: Callable[[int], list[Mount]] = lambda _pid: []) -> Report:
+        """The state of the user's namespace; changes nothing.
+
+        `mounts_of` is asked which mounts of a process (a PID) that lives there to report.
+        """
         report = Report(account.name, account)
         try:
             wanted = self._wanted(account, report)
@@ -122,7 +124,7 @@ class Namespaces:
                         report.maps = self._join(seen, agent)
                         if report.maps is not None:
                             # The child lives there now.
-                            report.mounts = self._held_mounts.only_seen_by(agent.pid)
+                            report.mounts = mounts_of(agent.pid)
                     elif seen.state.target is not None:
                         continue
                     report.see(seen.state)

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from ..accounts import Account
+from ..held_mounts import HeldMounts
 from ..host import Host
 from ..idmap import count_ids, parse_decimal
 from ..kernel import Syscalls
@@ -42,7 +43,8 @@ def look(users: list[str] | None) -> CallResult:
         users, unresolved, all_users=lambda: everybody.with_anything(namespaces.subids.owners())
     )
     refuse_others(accounts)
-    reports = each_also_gone(partial(namespaces.each, namespaces.look), accounts, pins)
+    look_at = partial(namespaces.look, mounts_of=HeldMounts(host.proc).only_seen_by)
+    reports = each_also_gone(partial(namespaces.each, look_at), accounts, pins)
     existing = [account for account in accounts if isinstance(account, Account) and account.exists]
     told = {
         "changed": False,
