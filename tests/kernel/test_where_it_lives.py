@@ -114,6 +114,28 @@ def test_what_is_to_stay_or_to_end_there_is_left(ns: Run, user: Any, systemd: Ow
     assert systemd.cgroup_of(pid) == cgroup
 
 
+def test_what_the_user_starts_in_a_batch_job_stays_in_it(ns: Run, user: Any, systemd: OwnSystemd) -> None:
+    job = "/system.slice/slurmstepd.scope/job_7/step_0/user/task_0"
+    result = ns(user, prefix=(*systemd.prefix(job), *user.command()))
+    assert (result["action"], result["msg"]) == ("created", "")
+    assert result["pause"] == {"cgroup": job, "ends_with": None}
+
+
+@pytest.mark.parametrize("arguments", [("present",), ("exec",)])
+@pytest.mark.parametrize("actor", ["root", "user"])
+def test_the_command_does_the_same(
+    installed: Path, user: Any, systemd: OwnSystemd, actor: str, arguments: tuple[str, ...]
+) -> None:
+    """`exec` sets up a namespace as the become plugin does."""
+    end = ("--", "true") if arguments[0] == "exec" else ()
+    if actor == "root":
+        systemd.run("/system.slice/pull.service", str(installed), *arguments, "--user", user.name, *end)
+    else:
+        systemd.run(systemd.session(), *user.command(str(installed), *arguments, *end))
+    expected = OURS % user.uid if actor == "root" else USERS % (user.uid, user.uid)
+    assert re.fullmatch(expected, systemd.cgroup_of(user.pause_pid()))
+
+
 def test_one_that_no_file_names_any_more_is_moved_too(ns: Run, user: Any, systemd: OwnSystemd) -> None:
     prefix = systemd.prefix("/system.slice/pull.service")
     pid = ns(user, pin=False, prefix=prefix)["pause_pid"]

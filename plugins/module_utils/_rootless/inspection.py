@@ -295,7 +295,7 @@ class Inspector:
                 nested = processes.is_nested(self._proc, pid)
                 marks = None if nested else look.ask.marks([pid]).get(pid)
                 pair = self._open_if_readable(pid) if marks is not None else None
-                home = read_home(self._proc, pid, uid=look.account.uid)
+                home = self._home_of(look, pid)
                 if not processes.is_running(pidfd):
                     if pair is not None:
                         pair.close()
@@ -392,6 +392,7 @@ class Inspector:
         return self._trees[mntns]
 
     def _home_of(self, look: _Look, pid: int) -> Home | None:
+        """None also on a kernel without cgroups, which says nothing about the process."""
         try:
             return read_home(self._proc, pid, uid=look.account.uid)
         except OSError:
