@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the userns.rootless authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The playbook goes on where rootless_host could not serve some users, and only there."""
+"""The playbook goes on where a role could not serve some users, and only there."""
 
 from __future__ import annotations
 
@@ -28,22 +28,44 @@ def names_of_failures() -> list[str]:
     return [task["name"] for task in every if "ansible.builtin.assert" in task]
 
 
+SOME = "Fail where a step has failed for some users"
+CHECK = "Fail if something keeps them from running"
+
+
 @pytest.mark.parametrize("name", names_of_failures())
-def test_it_goes_on_only_where_the_others_were_served(name: str) -> None:
-    goes_on = tasks()[0]["rescue"][0]["ansible.builtin.assert"]["that"]
-    variables = {"ansible_failed_task": {"name": name}}
-    expression = trust_as_template(f"{{{{ {goes_on} }}}}")
-    answer = Templar(loader=DataLoader(), variables=variables).template(expression)
-    assert answer is (name == "Fail where a step has failed for some users")
+@pytest.mark.parametrize("others", [True, False])
+def test_it_goes_on_only_where_others_were_served(name: str, others: bool) -> None:
+    looked = {"users": [{"user": "alice", "ok": others}, {"user": "bob", "ok": False}]}
+    variables = {"ansible_failed_task": {"name": name}, "__rootless_host_left": looked}
+    assert goes_on(0, variables) is (name == SOME or (name == CHECK and others))
 
 
-def test_there_is_one_such_failure() -> None:
-    assert names_of_failures().count("Fail where a step has failed for some users") == 1
+@pytest.mark.parametrize(
+    ("found", "others"),
+    [
+        ({}, False),
+        ({"__rootless_persist_now": {"skipped": True}}, False),
+        ({"__rootless_persist_now": {"namespaces": [{"action": "failed"}]}}, False),
+        ({"__rootless_persist_now": {"namespaces": [{"action": "failed"}, {"action": "rejoined"}]}}, True),
+    ],
+)
+def test_it_goes_on_where_others_have_namespaces(found: dict[str, Any], others: bool) -> None:
+    assert goes_on(1, found) is others
+
+
+def goes_on(block: int, variables: dict[str, Any]) -> Any:
+    expression = tasks()[block]["rescue"][0]["ansible.builtin.assert"]["that"]
+    return Templar(loader=DataLoader(), variables=variables).template(trust_as_template(f"{{{{ {expression} }}}}"))
+
+
+def test_there_is_one_such_failure_of_each_kind() -> None:
+    assert [names_of_failures().count(name) for name in (SOME, CHECK)] == [1, 1]
 
 
 def test_what_was_rescued_fails_the_play_in_the_end_whatever_tags_are_asked_for() -> None:
-    remembered = tasks()[0]["rescue"][1]
     last = tasks()[-1]
-    assert list(remembered["ansible.builtin.set_fact"]) == ["rootless_users_unserved"]
     assert last["ansible.builtin.assert"]["that"] == "rootless_users_unserved is not defined"
-    assert remembered["tags"] == last["tags"] == ["always"]
+    assert last["tags"] == ["always"]
+    for block in tasks()[:2]:
+        assert [task["tags"] for task in block["rescue"]] == [["always"]] * 2
+        assert list(block["rescue"][1]["ansible.builtin.set_fact"]) == ["rootless_users_unserved"]
