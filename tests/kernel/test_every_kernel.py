@@ -233,11 +233,11 @@ def codes(result: dict[str, Any]) -> set[str]:
     return {finding["code"] for finding in result["findings"]}
 
 
-# Everything but user namespaces (files of namespaces have no path), to a program by a pattern: a profile for its very
-# path goes before this one.
+# Everything but user namespaces, to a program by a pattern: a profile for its very path goes before this one. Files of
+# namespaces have no path, so it takes a flag to allow them.
 FORBIDDING = """abi <abi/4.0>,
 include <tunables/global>
-profile tests-no-userns {directory}/python* flags=(attach_disconnected) {{
+profile tests-no-userns {directory}/python* {flags} {{
   allow all,
   audit deny userns,
 }}
@@ -257,15 +257,16 @@ def anew(module: Run, user: Any) -> Run:
 
 
 @pytest.fixture
-def forbid(as_root: None, public_python: str, tmp_path: Path) -> Iterator[Callable[[], None]]:
-    """Has AppArmor refuse user namespaces to Python until the test is over."""
+def forbid(as_root: None, public_python: str, tmp_path: Path) -> Iterator[Callable[..., None]]:
+    """Has AppArmor refuse user namespaces to Python until the test is over; without flags their files, too."""
     features = Path("/sys/kernel/security/apparmor/features/namespaces/mask")
     if not features.exists() or "userns_create" not in features.read_text():
         pytest.skip("AppArmor of this kernel has no say in user namespaces")
     profile = tmp_path / "profile"
-    profile.write_text(FORBIDDING.format(directory=os.path.dirname(os.path.realpath(public_python))))
 
-    def load() -> None:
+    def load(flags: str = "flags=(attach_disconnected)") -> None:
+        directory = os.path.dirname(os.path.realpath(public_python))
+        profile.write_text(FORBIDDING.format(directory=directory, flags=flags))
         subprocess.run(["apparmor_parser", "--replace", "--skip-cache", str(profile)], check=True)
 
     yield load
@@ -288,7 +289,16 @@ def restricted(tmp_path: Path) -> Iterator[None]:
 
 @in_guests_only
 @pytest.mark.alone
-def test_what_apparmor_forbids(anew: Run, user: Any, forbid: Callable[[], None]) -> None:
+def test_files_that_apparmor_forbids(module: Run, user: Any, forbid: Callable[..., None]) -> None:
+    forbid(flags="")
+    result = module("rootless_host_info", users=[user.name], prefix=("env",))
+    assert result["failed"]
+    assert "/proc/self/ns/user: Permission denied" in result["msg"]
+
+
+@in_guests_only
+@pytest.mark.alone
+def test_what_apparmor_forbids(anew: Run, user: Any, forbid: Callable[..., None]) -> None:
     before = anew("rootless_host_info")
     assert before["ok"]
     forbid()
@@ -327,7 +337,7 @@ PROFILE = Path("/etc/apparmor.d/userns-rootless")
 def test_what_apparmor_forbids_is_allowed(
     anew: Run,
     user: Any,
-    forbid: Callable[[], None],
+    forbid: Callable[..., None],
     restricted: None,
     public_python: str,
     allow: Callable[[str, dict[str, Any]], None],

@@ -26,7 +26,7 @@ UNWANTED = ("doc", "man", "locale", "info", "zoneinfo", "perl")
 DISTRIBUTIONS = ("pytest", "pluggy", "iniconfig", "packaging", "pygments")
 CHECKOUT = Path(__file__).parents[2]
 TESTS = "tests/kernel/test_every_kernel.py"
-PATIENCE = 300
+PATIENCE = 600
 INIT = f"""#!/bin/sh
 export PATH=/usr/bin:/bin:/usr/sbin:/sbin HOME=/root PYTHONPATH=/site NO_COLOR=1 ROOTLESS_TEST_GUEST=1
 mount -t proc proc /proc

@@ -82,7 +82,12 @@ def test_the_setting_for_handles_follows_what_was_tried(
 def test_the_unit_of_the_timer_names_the_users(given: dict[str, Any], arguments: str) -> None:
     template = ROLES / "rootless_cleanup/templates/rootless-ns-cleanup.service.j2"
     unit = evaluate(
-        template.read_text(), "rootless_cleanup", rootless_cleanup_orphans=False, rootless_cleanup_repair=False, ansible_managed="", **given
+        template.read_text(),
+        "rootless_cleanup",
+        rootless_cleanup_orphans=False,
+        rootless_cleanup_repair=False,
+        ansible_managed="",
+        **given,
     )
     assert f"\nExecStart=/usr/local/bin/rootless-ns clean {arguments}\n" in unit
 

@@ -16,9 +16,16 @@ def open_kernel() -> Syscalls:
     """The system calls. Raises `RootlessError` on anything but Linux, and without /proc."""
     if not sys.platform.startswith("linux"):
         raise RootlessError(f"user namespaces are a feature of Linux; this host runs {sys.platform}")
-    if not os.path.exists("/proc/self/ns/user"):
+    try:
+        os.stat("/proc/self/ns/user")
+    except FileNotFoundError:
         raise RootlessError(
             "/proc/self/ns/user does not exist: either /proc is not mounted, or this kernel was built without "
             "user namespaces (CONFIG_USER_NS)"
-        )
+        ) from None
+    except OSError as error:
+        raise RootlessError(
+            f"/proc/self/ns/user: {error.strerror}: a security module (AppArmor, SELinux) keeps this program from it; "
+            "look for its refusal in dmesg or the audit log"
+        ) from None
     return Syscalls()
