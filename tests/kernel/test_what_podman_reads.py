@@ -399,6 +399,8 @@ def podman_here(
         env = {"HOME": str(user.runtime_dir), **env}
         line = start + user.command(*program, "unshare", "readlink", "/proc/self/ns/user", env=env)
         result = subprocess.run(line, capture_output=True, text=True, check=False, cwd="/", timeout=PATIENCE)
+        # For whoever reads why a test failed.
+        print(result.stderr)
         return result.returncode, result.stdout
 
     return version, run
