@@ -73,7 +73,7 @@ def _podman_version() -> tuple[int, ...] | None:
     if program is None:
         return None
     try:
-        told = subprocess.run(
+        told = subprocess.run(  # pylint: disable=ansible-bad-function
             [program, "--version"],
             env={"PATH": _TOOL_PATH, "HOME": "/"},
             cwd="/",

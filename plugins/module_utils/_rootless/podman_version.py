@@ -55,7 +55,7 @@ def _ask(program: str | None) -> Version | None:
         return None
     try:
         # Without the variables by which it would look for a namespace to join.
-        answer = subprocess.run(
+        answer = subprocess.run(  # pylint: disable=ansible-bad-function
             [program, "--version"],
             env={"PATH": TOOL_PATH, "HOME": "/"},
             cwd="/",

@@ -70,7 +70,7 @@ class Shadow:
 def pam_refused(unit: str) -> bool:
     """Whether systemd's last try to start `unit` ended at PAM, whichever of its modules it was."""
     try:
-        answer = subprocess.run(
+        answer = subprocess.run(  # pylint: disable=ansible-bad-function
             ["systemctl", "show", "--property=ExecMainStatus", unit],
             env={"PATH": _PATH, "LC_ALL": "C"},
             cwd="/",
