@@ -140,7 +140,7 @@ def test_a_pause_process_that_is_none(module: Run, command: Command, make_user: 
         assert all(line.isprintable() for line in (told.stdout + told.stderr).splitlines())
 
 
-@pytest.mark.parametrize("content", [b"1\n2\n", b"\xff\xfe", b"\x1b[2J", b"4194304'"])
+@pytest.mark.parametrize("content", [b"x\n2\n", b"\xff\xfe", b"\x1b[2J", b"'4194304"])
 def test_what_a_file_holds(module: Run, command: Command, user: Any, content: bytes) -> None:
     plant(user, user.pause_file, content)
     result = module("rootless_ns_info", users=[user.name])

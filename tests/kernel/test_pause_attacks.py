@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plants import PLANTS, of_root, symlink
+from plants import PLANTS, hard_link, of_root, symlink
 from raw_handles import handles_file
 
 Run = Callable[..., dict[str, Any]]
@@ -56,6 +57,8 @@ def clean_both(module: Run, user: Any, other: Any, **args: Any) -> dict[str, Any
 def test_things_in_place_of_files(
     module: Run, make_user: Any, treasure: Path, thing: Callable[[Path, Path], None], name: str, verdict: str
 ) -> None:
+    # A file that the user can read is judged by what it holds, whoever owns it: Podman reads it, too.
+    verdicts = (verdict, *(("dead", "recycled") if name == "pause.pid" and thing in (of_root, hard_link) else ()))
     user, other = make_user(), make_user()
     user.run("mkdir", "-p", str(user.state_dir))
     path = user.state_dir / name
@@ -64,7 +67,8 @@ def test_things_in_place_of_files(
         os.chown(path, user.uid, user.gid)
     entry = clean_both(module, user, other)
     (file,) = entry["files"]
-    assert (file["verdict"], file["action"]) == (verdict, "removed")
+    assert file["verdict"] in verdicts
+    assert file["action"] == "removed"
     assert file["evidence"]
     assert not os.path.lexists(path)
 
@@ -318,7 +322,9 @@ def test_a_pid_that_is_recycled_while_we_look(module: Run, make_user: Any) -> No
         runs = pool.submit(cleaning)
         fake = user.command("unshare", "-Urm", "env", "_PODMAN_PAUSE=1", "sleep", "100")
         while time.monotonic() < deadline:
-            plant(user, "pause.pid", str(wanted).encode())
+            # One that was planted may be gone before it is the user's.
+            with contextlib.suppress(FileNotFoundError):
+                plant(user, "pause.pid", str(wanted).encode())
             for command in (fake, ["env", "_PODMAN_PAUSE=1", "sleep", "100"]):
                 LAST_PID.write_text(str(wanted - 1))
                 process = subprocess.Popen(command, cwd="/")

@@ -38,6 +38,7 @@ class NothingThere:
         return {
             "state_dir": self._directory.state_dir,
             "warning": self._directory.warning,
+            "cached": None,
             "files": {},
             "has_run": False,
         }
