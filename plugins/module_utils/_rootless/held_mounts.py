@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 
-from .mountinfo import Mount, read_mounts
+from .mountinfo import MAX_OF_USERS, Mount, lines_of, read_mounts
 
 # More than anybody reads.
 MAX_MOUNTS = 100
@@ -29,21 +29,23 @@ class HeldMounts:
         found: set[bytes] = set()
         for who in ("1", "self"):
             try:
-                found |= self._devices(who)
+                found |= self._devices(who, None)
             except OSError:
                 continue
         return frozenset(found)
 
     def only_seen_by(self, pid: int) -> list[Mount]:
-        """The mounts that a process sees, of file systems that are not mounted on the host; at most `MAX_MOUNTS`."""
+        """The mounts that a process sees, of file systems that are not mounted on the host; at most `MAX_MOUNTS`.
+
+        None of one who sees more than anybody makes for a good reason.
+        """
         try:
             # For most users there is nothing; only then each line is looked at.
-            others = self._devices(str(pid)) - self._of_host
-            mounts = read_mounts(self._proc, str(pid)) if others else []
+            others = self._devices(str(pid), MAX_OF_USERS) - self._of_host
+            mounts = read_mounts(self._proc, str(pid), limit=MAX_OF_USERS) if others else []
         except OSError:
             return []
         return [mount for mount in mounts if mount.device.encode() in others][:MAX_MOUNTS]
 
-    def _devices(self, who: str) -> set[bytes]:
-        with open(f"{self._proc}/{who}/mountinfo", "rb") as file:
-            return {line.split(b" ", 3)[2] for line in file}
+    def _devices(self, who: str, limit: int | None) -> set[bytes]:
+        return {line.split(b" ", 3)[2] for line in lines_of(self._proc, who, limit)}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -45,6 +46,8 @@ from .user_scope import NO_MANAGER, has_manager, why_it_stays
 _FATAL_TO_PODMAN = frozenset({errno.EINVAL, errno.ENOTDIR, errno.EOVERFLOW, errno.EBADF})
 # A thread's ID has no pidfd (ENOENT from Linux 6.15 on: handled as gone).
 _NO_PROCESS_ID = frozenset({errno.EINVAL})
+# More mount namespaces with pause processes than a user has for a good reason.
+_MAX_TREES = 50
 
 
 class Inspection:
@@ -117,6 +120,8 @@ class Inspector:
         self._host_tree = HostTree(proc)
         # What is different in the mount trees that were looked at, by their inode numbers.
         self._trees: dict[int, str] = {}
+        # How many of those were users' own, by UID.
+        self._looked_at: dict[int, int] = defaultdict(int)
 
     @property
     def sees_all_handles(self) -> bool:
@@ -367,7 +372,7 @@ class Inspector:
                 namespace = self._namespace_of(look, pid)
                 if namespace is None or namespace.userns != userns.userns:
                     continue
-                elsewhere = self._elsewhere(pid, namespace.mntns)
+                elsewhere = self._elsewhere(look, pid, namespace.mntns)
                 if mark.pausing:
                     unmapped, home = not self._is_mapped(pid), self._home_of(look, pid)
                     orphans.append(PauseProcess(pid, namespace, unmapped=unmapped, elsewhere=elsewhere, home=home))
@@ -385,9 +390,13 @@ class Inspector:
         namespace = pair.id
         return None if self._keep(look, pair) else namespace
 
-    def _elsewhere(self, pid: int, mntns: int) -> str:
+    def _elsewhere(self, look: _Look, pid: int, mntns: int) -> str:
         """How a process's mounts differ from the host's, as in a service or a batch job; empty where they do not."""
         if mntns not in self._trees:
+            # Each takes time, and a user can have as many as namespaces.
+            if self._looked_at[look.account.uid] >= _MAX_TREES:
+                return f"its mounts are among those of more than {_MAX_TREES} mount namespaces: not looked at"
+            self._looked_at[look.account.uid] += 1
             self._trees[mntns] = self._host_tree.difference(pid)
         return self._trees[mntns]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 
-from .mountinfo import Mount, read_mounts
+from .mountinfo import MAX_OF_USERS, Mount, read_mounts
 
 # What sandboxed services and batch jobs get of their own, and what users' containers are started from.
 PLACES = ("/", "/home", "/run/user", "/tmp", "/var/tmp")
@@ -38,7 +38,7 @@ class HostTree:
         What cannot be read, of a process that has ended, say, is no tree of the host's.
         """
         try:
-            found = _places(read_mounts(self._proc, str(pid)))
+            found = _places(read_mounts(self._proc, str(pid), limit=MAX_OF_USERS))
         except (OSError, ValueError) as error:
             return f"its mounts cannot be read: {error}"
         other = [place for place in PLACES if found.get(place) != self._places.get(place)]

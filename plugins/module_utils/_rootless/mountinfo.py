@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 
@@ -26,24 +27,48 @@ class Mount:
     options: str = ""
 
 
-def read_mounts(proc: str, who: str = "self") -> list[Mount]:
-    """The mounts that a process sees (a PID, or this one), in the order they were made. Raises `OSError`."""
-    mounts = []
-    with open(f"{proc}/{who}/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+# What a look at a process of a user's may read: users can make 100,000 mounts (fs.mount-max) of 8 KiB each.
+MAX_OF_USERS = 4 << 20
+
+
+class TooManyMountsError(OSError):
+    """More than was to be read."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(errno.EFBIG, f"there are more than {limit} bytes of them")
+
+
+def lines_of(proc: str, who: str, limit: int | None = None) -> Iterator[bytes]:
+    """Line by line, with the newline. Raises `OSError`; `TooManyMountsError` after `limit` bytes."""
+    read = 0
+    with open(f"{proc}/{who}/mountinfo", "rb", buffering=1 << 16) as file:
         for line in file:
-            words = line.split(" ")
-            dash = words.index("-", 6)
-            mounts.append(
-                Mount(
-                    words[2],
-                    _unescape(words[4]),
-                    tuple(words[6:dash]),
-                    words[dash + 1],
-                    _unescape(words[dash + 2]),
-                    _unescape(words[3]),
-                    words[dash + 3].rstrip("\n"),
-                )
+            read += len(line)
+            if limit is not None and read > limit:
+                raise TooManyMountsError(limit)
+            yield line
+
+
+def read_mounts(proc: str, who: str = "self", *, limit: int | None = None) -> list[Mount]:
+    """The mounts that a process sees (a PID, or this one), in the order they were made. Raises `OSError`.
+
+    `limit`: of how many bytes, for a process of a user's.
+    """
+    mounts = []
+    for text in lines_of(proc, who, limit):
+        words = text.decode("utf-8", "surrogateescape").split(" ")
+        dash = words.index("-", 6)
+        mounts.append(
+            Mount(
+                words[2],
+                _unescape(words[4]),
+                tuple(words[6:dash]),
+                words[dash + 1],
+                _unescape(words[dash + 2]),
+                _unescape(words[3]),
+                words[dash + 3].rstrip("\n"),
             )
+        )
     return mounts
 
 

@@ -7,8 +7,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.held_mounts import HeldMounts
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.kernel import Syscalls
-from ansible_collections.userns.rootless.plugins.module_utils._rootless.mountinfo import mount_at, read_mounts
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.mount_tree import HostTree
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.mountinfo import (
+    MAX_OF_USERS,
+    TooManyMountsError,
+    mount_at,
+    read_mounts,
+)
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.pin import PinStore
 
 ROOT = b"20 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n"
@@ -41,3 +49,20 @@ def test_no_line_is_forged_about_the_directory_of_pins(tmp_path: Path) -> None:
     store = PinStore(Syscalls(), run=str(run), proc=table(tmp_path / "proc", forged, real))
     # A mount point, and private: neither is another one to be mounted over it, nor does this fail.
     assert store._propagation() == ""
+
+
+def test_of_a_users_mounts_only_so_many_are_read(tmp_path: Path) -> None:
+    line = b"30 20 0:50 / /mnt/%s rw - tmpfs none rw\n" % (b"x" * 4000)
+    proc = table(tmp_path)
+    (tmp_path / "1").symlink_to("self")
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7/mountinfo").write_bytes(ROOT + line * (MAX_OF_USERS // len(line)))
+    assert HostTree(proc).difference(7) == ""
+    assert HeldMounts(proc).only_seen_by(7)
+    (tmp_path / "7/mountinfo").write_bytes(ROOT + line * (MAX_OF_USERS // len(line) + 1))
+    assert "more than" in HostTree(proc).difference(7)
+    assert not HeldMounts(proc).only_seen_by(7)
+    with pytest.raises(TooManyMountsError):
+        read_mounts(proc, "7", limit=MAX_OF_USERS)
+    # The host's own table has as many lines as it has.
+    assert len(read_mounts(proc, "7")) > MAX_OF_USERS // len(line)
