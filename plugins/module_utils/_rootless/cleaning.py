@@ -392,11 +392,14 @@ class Cleaner:
         states: list[UserState],
         outcome: Cleaning,
     ) -> None:
+        named = {state.pause.pid for state in states if state.pause.verdict == LIVE}
+        if named.issuperset(process.pid for process in pausing):
+            # As almost always: that takes no second look at all processes for each user.
+            return
         if self._options.orphans and not self._options.check:
             # Whoever has moved in since the call began must be seen.
             self._scene.rescan()
             pausing, inside = self._pause_processes(account, outcome)
-        named = {state.pause.pid for state in states if state.pause.verdict == LIVE}
         keyed = {state.handles.namespace for state in states if state.handles.verdict == LIVE}
         for process in pausing:
             orphan = self._describe(process)
