@@ -15,6 +15,11 @@ from typing import Any
 import pytest
 from throwaway_users import goes_by_its_database, is_podman_before_5, kill_and_wait, shadow
 
+from ansible_collections.userns.rootless.plugins.module_utils._rootless import cleaning
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.accounts import find_account
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.cleaning import Cleaner, CleaningOptions
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.host import Host
+from ansible_collections.userns.rootless.plugins.module_utils._rootless.kernel import Syscalls
 from ansible_collections.userns.rootless.plugins.plugin_utils._payload import program
 
 Run = Callable[..., dict[str, Any]]
@@ -368,3 +373,27 @@ def test_old_places_are_cleaned(module: Run, user: Any, home: Any) -> None:
     assert sorted(entry["removed"]) == sorted(f"{place}/pause.pid" for place in places)
     assert foretold["removed"] == entry["removed"]
     assert not any((place / "pause.pid").exists() for place in places)
+
+
+@pytest.mark.skipif(not goes_by_its_database(), reason="needs a Podman before 4.5: later ones look for pause.pid anew")
+@pytest.mark.parametrize("state_dir", [None, "elsewhere"])
+def test_a_pause_process_that_is_named_where_the_database_says_is_no_orphan(
+    own: Podman, nomad: Any, home: Any, monkeypatch: pytest.MonkeyPatch, state_dir: str | None
+) -> None:
+    monkeypatch.setattr(cleaning, "ORPHAN_SECONDS", 0.0)
+    where = home(nomad)
+    nomad.run("sh", "-c", f"mkdir -m 700 {where}/first {where}/elsewhere")
+    own.userns(nomad, where, XDG_RUNTIME_DIR=f"{where}/first")
+    file = where / "first/libpod/tmp/pause.pid"
+    kill_and_wait(int(file.read_text()))
+    file.unlink()
+    # It tells its pause process of another directory than the one that it goes by.
+    made = own.userns(nomad, where)
+    pid = int(file.read_text())
+    options = CleaningOptions(orphans=True, state_dir=state_dir and f"{where}/{state_dir}")
+    cleaner = Cleaner(Syscalls(), host=Host(), options=options)
+    outcome = cleaner.clean(find_account(nomad.name))
+    cleaner.close()
+    assert (outcome.reaped, outcome.orphans, outcome.messages) == ([], [], [])
+    assert Path(f"/proc/{pid}").exists()
+    assert own.userns(nomad, where) == made

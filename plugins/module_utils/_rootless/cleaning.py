@@ -23,7 +23,7 @@ from .host import Host, Scene
 from .kernel import Syscalls
 from .namespaces import Namespaces, Options
 from .plan import REPAIRED
-from .podman_places import PodmanPlaces
+from .podman_places import PodmanPlaces, follows_database
 from .processes import ProcessTable
 from .removal import Remover
 from .runtime_dir import Candidate, NoRuntimeDirectoryError, candidates
@@ -212,7 +212,7 @@ class Cleaner:
             except Exception as error:
                 outcome.fail(_said(error, place))
                 outcome.unseen.append(place.state_dir)
-        if self._options.state_dir is None and not self._scene.why_given_up(account):
+        if not self._scene.why_given_up(account):
             states += self._clean_old_places(account, [place for place, _asked in places], outcome)
         if outcome.leading:
             self._repair(account, outcome)
@@ -270,10 +270,16 @@ class Cleaner:
         try:
             with self._scene.agent(account) as agent:
                 # A home may be far away: it is left alone where no Podman would look into it.
-                home = PodmanPlaces.of(self._scene.podman.get()).rundir
-                found = agent.call("old_places", places=list(dict.fromkeys(place.path for place in places)), home=home)
+                version = self._scene.podman.get()
+                found = agent.call(
+                    "old_places",
+                    places=list(dict.fromkeys(place.path for place in places)),
+                    home=PodmanPlaces.of(version).rundir,
+                    database=follows_database(version),
+                )
             for place in found:
-                states.append(self._clean_place(account, Candidate(**place), outcome, asked=True))
+                asked = self._options.state_dir is None
+                states.append(self._clean_place(account, Candidate(**place), outcome, asked=asked))
         except Exception as error:
             outcome.problems.append(f"places of old Podmans, also in {account.home}: {describe(error)}")
             outcome.unseen.append(f"places of old Podmans, also in {account.home}")

@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -30,6 +31,7 @@ from .map_writer import TOOL_PATH, write_maps
 from .podman_places import PodmanPlaces, cached_state_dir, follows_database
 from .podman_version import Version
 from .runtime_dir import (
+    STATE_SUBDIRECTORY,
     Candidate,
     NoRuntimeDirectoryError,
     RuntimeDirectory,
@@ -244,30 +246,47 @@ class UserSide:
             found.add(value.rstrip("/"))
         return sorted(found), problems
 
-    def old_places(self, *, places: list[str], home: bool) -> list[dict[str, str]]:
-        """Further places with state of old Podmans, as candidates: below the runtime directories, and in the home."""
+    def old_places(self, *, places: list[str], home: bool, database: bool) -> list[dict[str, str]]:
+        """Further places with state of old Podmans, as candidates: below the runtime directories, and in the home.
+
+        `database`: also where the host's Podman goes by its database.
+        """
         directory = (self._environment.get("HOME") or self._account.home) if home else None
-        return [asdict(candidate) for candidate in old_places(places, directory, paths=self._paths)]
+        found = old_places(places, directory, paths=self._paths)
+        if database:
+            with suppress(FileNotFoundError, NotADirectoryError):
+                cached = Candidate((self._state_dir_in_database() or "").removesuffix(f"/{STATE_SUBDIRECTORY}"))
+                if cached.path and cached.path not in places and cached not in found:
+                    found.append(cached)
+        return [asdict(candidate) for candidate in found]
 
     def _cached_state_dir(self, directory: RuntimeDirectory) -> str | None:
         """What to know where this host's Podman goes by its database, and that names another directory."""
         if self._candidate is not None or not follows_database(self._podman):
             return None
-        home = self._environment.get("HOME") or self._account.home
-        path = f"{home}/.local/share/containers/storage/libpod/bolt_state.db"
         try:
-            fd = self._paths.open_file(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+            cached = self._state_dir_in_database()
         except (OSError, RootlessError):
             return None
-        with os.fdopen(fd, "rb") as file:
-            cached = cached_state_dir(file.read(_MAX_DATABASE))
         if cached in (None, directory.state_dir):
             return None
         return (
-            f"{PodmanPlaces.of(self._podman).name} keeps {cached} in its database ({path}): without XDG_RUNTIME_DIR it "
+            f"{PodmanPlaces.of(self._podman).name} keeps {cached} in its database ({self._database}): without "
+            "XDG_RUNTIME_DIR it "
             f"goes on there, in another namespace. Set XDG_RUNTIME_DIR={directory.path} for it, or, without the user's "
             "images and containers: podman system reset"
         )
+
+    def _state_dir_in_database(self) -> str | None:
+        """What Podman has written there. Raises `OSError` and `RootlessError` where that cannot be read."""
+        fd = self._paths.open_file(self._database, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        with os.fdopen(fd, "rb") as file:
+            return cached_state_dir(file.read(_MAX_DATABASE))
+
+    @property
+    def _database(self) -> str:
+        home = self._environment.get("HOME") or self._account.home
+        return f"{home}/.local/share/containers/storage/libpod/bolt_state.db"
 
     def containers(self, *, pids: list[int]) -> list[str | None]:
         """The name of the container that each process belongs to, where a command line tells it."""

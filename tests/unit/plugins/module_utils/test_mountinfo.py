@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.held_mounts import HeldMounts
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.kernel import Syscalls
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.mount_tree import HostTree
