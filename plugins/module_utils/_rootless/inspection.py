@@ -46,8 +46,8 @@ from .user_scope import NO_MANAGER, has_manager, why_it_stays
 _FATAL_TO_PODMAN = frozenset({errno.EINVAL, errno.ENOTDIR, errno.EOVERFLOW, errno.EBADF})
 # A thread's ID has no pidfd (ENOENT from Linux 6.15 on: handled as gone).
 _NO_PROCESS_ID = frozenset({errno.EINVAL})
-# More mount namespaces with pause processes than a user has for a good reason.
-_MAX_TREES = 50
+# In bytes: more than the mounts of all pause processes that a user has for a good reason.
+_MAX_READ = 16 << 20
 
 
 class Inspection:
@@ -120,8 +120,8 @@ class Inspector:
         self._host_tree = HostTree(proc)
         # What is different in the mount trees that were looked at, by their inode numbers.
         self._trees: dict[int, str] = {}
-        # How many of those were users' own, by UID.
-        self._looked_at: dict[int, int] = defaultdict(int)
+        # How much of them was read, in bytes, by UID.
+        self._read_of: dict[int, int] = defaultdict(int)
 
     @property
     def sees_all_handles(self) -> bool:
@@ -394,10 +394,11 @@ class Inspector:
         """How a process's mounts differ from the host's, as in a service or a batch job; empty where they do not."""
         if mntns not in self._trees:
             # Each takes time, and a user can have as many as namespaces.
-            if self._looked_at[look.account.uid] >= _MAX_TREES:
-                return f"its mounts are among those of more than {_MAX_TREES} mount namespaces: not looked at"
-            self._looked_at[look.account.uid] += 1
+            if self._read_of[look.account.uid] >= _MAX_READ:
+                return "its mounts are not looked at: other processes of this user's have too many"
+            before = self._host_tree.read
             self._trees[mntns] = self._host_tree.difference(pid)
+            self._read_of[look.account.uid] += self._host_tree.read - before
         return self._trees[mntns]
 
     def _home_of(self, look: _Look, pid: int) -> Home | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 
-from .mountinfo import MAX_OF_USERS, Mount, read_mounts
+from .mountinfo import MAX_OF_USERS, Mount, TooManyMountsError, read_mounts
 
 # What sandboxed services and batch jobs get of their own, and what users' containers are started from.
 PLACES = ("/", "/home", "/run/user", "/tmp", "/var/tmp")
@@ -22,6 +22,8 @@ class HostTree:
 
     def __init__(self, proc: str = "/proc") -> None:
         self._proc = proc
+        # How much of users' trees was read, in bytes.
+        self.read = 0
 
     @functools.cached_property
     def _places(self) -> dict[str, tuple[str, str]]:
@@ -38,7 +40,12 @@ class HostTree:
         What cannot be read, of a process that has ended, say, is no tree of the host's.
         """
         try:
-            found = _places(read_mounts(self._proc, str(pid), limit=MAX_OF_USERS))
+            mounts = read_mounts(self._proc, str(pid), limit=MAX_OF_USERS)
+            self.read += sum(len(mount.point) + len(mount.root) + len(mount.options) for mount in mounts)
+            found = _places(mounts)
+        except TooManyMountsError as error:
+            self.read += MAX_OF_USERS
+            return f"its mounts cannot be read: {error.strerror}"
         except (OSError, ValueError) as error:
             return f"its mounts cannot be read: {error}"
         other = [place for place in PLACES if found.get(place) != self._places.get(place)]
