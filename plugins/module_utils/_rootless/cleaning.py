@@ -351,7 +351,9 @@ class Cleaner:
             return
         pins = outcome.pin.exists and os.geteuid() == 0
         options = Options(pin=pins, check=self._options.check)
-        report = Namespaces(self._syscalls, host=self._scene.host, options=options).present(account)
+        namespaces = Namespaces(self._syscalls, host=self._scene.host, options=options)
+        # Which also ends what it has started for further users.
+        (report,) = namespaces.each(namespaces.present, [account])
         if report.failed:
             for message in report.messages:
                 outcome.fail(message)
