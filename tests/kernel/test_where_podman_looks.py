@@ -397,3 +397,21 @@ def test_a_pause_process_that_is_named_where_the_database_says_is_no_orphan(
     assert (outcome.reaped, outcome.orphans, outcome.messages) == ([], [], [])
     assert Path(f"/proc/{pid}").exists()
     assert own.userns(nomad, where) == made
+
+
+@pytest.mark.skipif(not goes_by_its_database(), reason="needs a Podman before 4.5: later ones look elsewhere")
+def test_a_pause_process_that_is_named_in_tmp_dir_of_containers_conf_is_no_orphan(
+    own: Podman, nomad: Any, home: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cleaning, "ORPHAN_SECONDS", 0.0)
+    where = home(nomad)
+    conf = f"{where}/.config/containers"
+    setting = f"'[engine]\ntmp_dir = \"{where}/t\"\n'"
+    nomad.run("sh", "-c", f"mkdir -m 700 {where}/t && mkdir -p {conf} && printf {setting} > {conf}/containers.conf")
+    made = own.userns(nomad, where)
+    assert (where / "t/pause.pid").exists()
+    cleaner = Cleaner(Syscalls(), host=Host(), options=CleaningOptions(orphans=True))
+    outcome = cleaner.clean(find_account(nomad.name))
+    cleaner.close()
+    assert (outcome.reaped, outcome.orphans, outcome.messages) == ([], [], [])
+    assert own.userns(nomad, where) == made

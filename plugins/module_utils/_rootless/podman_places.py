@@ -24,7 +24,7 @@ NOT_CACHED = (4, 5, 0)
 CACHED = (2, 2, 0)
 
 # Podman 4 makes this, and with its database follows it for good: bolt puts the value right behind the key.
-_CACHED_DIR = re.compile(rb"tmp-dir(/[^\0]{1,1000}?/libpod/tmp)(?=volume-path|[^\x21-\x7e]|$)")
+_CACHED_DIR = re.compile(rb"tmp-dir(/[^\0]{1,1000}?)(?=volume-path|[^\x21-\x7e]|$)")
 
 
 @dataclass(frozen=True)

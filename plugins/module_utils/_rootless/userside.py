@@ -255,9 +255,12 @@ class UserSide:
         found = old_places(places, directory, paths=self._paths)
         if database:
             with suppress(FileNotFoundError, NotADirectoryError):
-                cached = Candidate((self._state_dir_in_database() or "").removesuffix(f"/{STATE_SUBDIRECTORY}"))
-                if cached.path and cached.path not in places and cached not in found:
-                    found.append(cached)
+                cached = self._state_dir_in_database() or ""
+                path = cached.removesuffix(f"/{STATE_SUBDIRECTORY}")
+                # Another one is `tmp_dir` of containers.conf(5).
+                place = Candidate(path, STATE_SUBDIRECTORY if path != cached else "")
+                if path and path not in places and place not in found:
+                    found.append(place)
         return [asdict(candidate) for candidate in found]
 
     def _cached_state_dir(self, directory: RuntimeDirectory) -> str | None:
@@ -268,7 +271,7 @@ class UserSide:
             cached = self._state_dir_in_database()
         except (OSError, RootlessError):
             return None
-        if cached in (None, directory.state_dir):
+        if cached is None or cached == directory.state_dir or not cached.endswith(f"/{STATE_SUBDIRECTORY}"):
             return None
         return (
             f"{PodmanPlaces.of(self._podman).name} keeps {cached} in its database ({self._database}): without "

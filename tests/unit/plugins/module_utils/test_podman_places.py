@@ -22,7 +22,7 @@ BEFORE = b"\0\0run-root/tmp/podman-run-1000/containersstatic-dir/home/alice/.loc
         (BEFORE + b"tmp-dir/tmp/podman-run-1000/libpod/tmp\0\0\1", "/tmp/podman-run-1000/libpod/tmp"),
         (BEFORE + b"tmp-dir/tmp/podman-run-1000/libpod/tmp", "/tmp/podman-run-1000/libpod/tmp"),
         (BEFORE + b"tmp-dir/srv/libpod/tmp/x/libpod/tmpvolume-path/", "/srv/libpod/tmp/x/libpod/tmp"),
-        (BEFORE + b"tmp-dir/somewhere/elsevolume-path/home", None),
+        (BEFORE + b"tmp-dir/somewhere/elsevolume-path/home", "/somewhere/else"),
         (BEFORE, None),
         (b"", None),
     ],
