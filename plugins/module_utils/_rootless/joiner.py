@@ -307,7 +307,7 @@ def is_runtime_dir(path: str, uid: int, *, mask: int = 0o722, follow: bool = Fal
 
 def read_small(path: str, limit: int) -> bytes:
     """The start of a regular file, links followed as Podman does."""
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
         if os.fstat(fd).st_mode & 0o170000 != 0o100000:
             raise ValueError(f"{path} is not a regular file")
