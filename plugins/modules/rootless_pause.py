@@ -65,9 +65,9 @@ options:
     default: false
   repair:
     description:
-      - Whether to make the keys open the user's namespace again where it is alive and a stale file leads Podman away from it, as
-        M(userns.rootless.rootless_ns) does. Where no namespace is alive nothing is set up.
-      - With V(false) such a file stays, and RV(users[].files[].why) tells the reason.
+      - Whether to make the keys open the user's namespace again where it is alive and Podman does not find it, as
+        M(userns.rootless.rootless_ns) does. Where no namespace is alive, or its maps are not today's, nothing is set up.
+      - With V(false) a stale file that leads Podman away from it stays, and RV(users[].files[].why) tells the reason.
     type: bool
     default: false
   state_dir:

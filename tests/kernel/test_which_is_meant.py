@@ -421,3 +421,24 @@ def test_cleaning_leaves_what_keeps_podman_from_a_second_one(
     assert podman(user, WHERE) == name_of(pinned["userns"])
     assert look(module, user)["needs"] == ""
     assert module("rootless_pause", users=[user.name], repair=True)["changed"] is False
+
+
+def test_a_file_that_is_missing_is_repaired_as_well(ns: Run, module: Run, user: User, podman: Podman) -> None:
+    pinned = ns(user)
+    podman_command(user, "system", "migrate")
+    assert look(module, user)["needs"] == "repair"
+    assert module("rootless_pause", users=[user.name], orphans=True)["changed"] is False
+    result = module("rootless_pause", users=[user.name], orphans=True, repair=True, diff=True)
+    assert (result["changed"], result["users"][0]["action"]) == (True, "repaired")
+    assert result["diff"][0]["before"] != result["diff"][0]["after"]
+    assert podman(user, WHERE) == name_of(pinned["userns"])
+    assert module("rootless_pause", users=[user.name], orphans=True, repair=True)["changed"] is False
+
+
+def test_a_repair_sets_up_nothing_new(ns: Run, module: Run, user: User) -> None:
+    ns(user)
+    user.add_subuids()
+    podman_command(user, "system", "migrate")
+    result = module("rootless_pause", users=[user.name], orphans=True, repair=True)
+    assert (result["changed"], result["users"][0]["action"]) == (False, "none")
+    assert user.processes() == []

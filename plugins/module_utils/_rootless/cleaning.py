@@ -127,6 +127,9 @@ class Cleaning:
     unseen: list[str] = field(default_factory=list)
     # Files whose removal would lead Podman away from a namespace that is alive.
     leading: list[FileOutcome] = field(default_factory=list)
+    # Whether a namespace is alive that Podman does not find, and whether its keys were made to open it.
+    misled: bool = False
+    mended: bool = False
 
     @property
     def failed(self) -> bool:
@@ -143,7 +146,7 @@ class Cleaning:
     @property
     def repaired(self) -> bool:
         """Whether the keys were made to open the user's namespace."""
-        return any(file.action == REPAIRED for file in self.files)
+        return self.mended or any(file.action == REPAIRED for file in self.files)
 
     @property
     def changed(self) -> bool:
@@ -214,7 +217,7 @@ class Cleaner:
                 outcome.unseen.append(place.state_dir)
         if not self._scene.why_given_up(account):
             states += self._clean_old_places(account, [place for place, _asked in places], outcome)
-        if outcome.leading:
+        if outcome.misled and self._options.repair:
             self._repair(account, outcome)
         if places and not outcome.failed and self._scene.why_given_up(account):
             outcome.fail(self._scene.why_given_up(account))
@@ -327,10 +330,11 @@ class Cleaner:
             pause=Finding() if pause.FILE_NAME in gone else state.pause,
             handles=Finding() if handles.FILE_NAME in gone else state.handles,
         )
-        if not stale or after.target is None or after.podman == (after.target, ""):
+        if after.target is None or after.podman == (after.target, "") or not (stale or self._options.repair):
             return stale
         if state.state_dir != self._state_dir_of_podman(account):
             return stale
+        outcome.misled = True
         for file in stale:
             file.why = (
                 f"{after.target} is alive, and without this file Podman would make a second one: rootless_ns mends it"
@@ -347,17 +351,21 @@ class Cleaner:
 
     def _repair(self, account: Account, outcome: Cleaning) -> None:
         """Make the keys open the namespace that is alive, as `rootless_ns` does."""
-        if not self._options.repair:
-            return
-        pins = outcome.pin.exists and os.geteuid() == 0
-        options = Options(pin=pins, check=self._options.check)
-        namespaces = Namespaces(self._syscalls, host=self._scene.host, options=options)
-        # Which also ends what it has started for further users.
-        (report,) = namespaces.each(namespaces.present, [account])
-        if report.failed:
-            for message in report.messages:
-                outcome.fail(message)
-            return
+        pin = outcome.pin.exists and os.geteuid() == 0
+        for check in (True, False):
+            namespaces = Namespaces(self._syscalls, host=self._scene.host, options=Options(pin=pin, check=check))
+            # Which also ends what it has started for further users.
+            (report,) = namespaces.each(namespaces.present, [account])
+            if report.failed:
+                for message in report.messages:
+                    outcome.fail(message)
+                return
+            if report.action != REPAIRED:
+                # None is alive any more, or its maps are not today's: to set up a new one is more than was asked for.
+                return
+            if self._options.check:
+                break
+        outcome.mended = True
         for file in outcome.leading:
             file.action, file.why = REPAIRED, ""
 

@@ -190,6 +190,7 @@ class Inspector:
             processes=inside,
             owner_opens_handles=opens,
             has_run=found.get("has_run", True),
+            is_elsewhere=found.get("cached") is not None,
             can_move_pause=self._can_move(look.account),
             warnings=tuple(
                 filter(
@@ -425,6 +426,9 @@ class Inspector:
                 with open(f"{self._proc}/{pid}/{name}", encoding="ascii") as file:
                     if not file.read():
                         return False
-            except OSError:
+            except (FileNotFoundError, ProcessLookupError):
                 return False
+            except OSError:
+                # That says nothing about the maps.
+                continue
         return True

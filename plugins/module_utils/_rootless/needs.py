@@ -32,6 +32,12 @@ def needs(state: UserState | None, *, drift: bool, may_pin: bool, is_gone: bool 
         if state.inhabited:
             return LOOK
         return REMOVE if plan_absent(state).changes else NOTHING
+    found = _needs(state, drift=drift, may_pin=may_pin)
+    # What Podman means without XDG_RUNTIME_DIR cannot be mended by us: a warning tells how.
+    return LOOK if state.is_elsewhere and state.target is not None and found in (NOTHING, CLEAN) else found
+
+
+def _needs(state: UserState, *, drift: bool, may_pin: bool) -> str:
     if state.target is None:
         if state.pause.verdict == UNKNOWN:
             return LOOK

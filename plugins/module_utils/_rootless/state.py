@@ -100,6 +100,8 @@ class UserState:
     reads_handles: bool = True
     # Whether Podman has run here since the host booted: it fails where it has not and finds a stale pause.pid.
     has_run: bool = True
+    # Whether the host's Podman goes on in another directory wherever XDG_RUNTIME_DIR is not set.
+    is_elsewhere: bool = False
     # Namespaces whose maps are what the ranges give today; None where nobody looked.
     fitting: frozenset[NamespaceId] | None = None
     # Whether this process can move pause processes into a scope of their own.

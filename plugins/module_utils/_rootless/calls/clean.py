@@ -12,6 +12,7 @@ from ..cleaning import Cleaner, Cleaning, CleaningOptions
 from ..each_user import each_user
 from ..host import Host
 from ..pin import PinStore
+from ..plan import REPAIRED
 from .everybody import Everybody, why_gone
 from .result import CallResult, RefusedError, diff_of, failure_of
 from .system import open_kernel
@@ -64,4 +65,8 @@ def _diff(outcome: Cleaning) -> dict[str, str]:
     before.update({f"process {orphan.process.pid}": f"orphan ({orphan.command})" for orphan in outcome.orphans})
     gone = {*outcome.removed, *(f"process {pid}" for pid in outcome.reaped)}
     after = {name: text for name, text in before.items() if name not in gone}
+    if outcome.repaired:
+        before["keys"] = "Podman does not find the namespace"
+        after["keys"] = "they open the namespace"
+        after.update({file.path: "written anew" for file in outcome.files if file.action == REPAIRED})
     return diff_of(f"state of {outcome.user}", before, after)

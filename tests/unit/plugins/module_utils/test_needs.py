@@ -45,6 +45,9 @@ ORPHAN = (PauseProcess(8, A),)
         (replace(ALIVE, pin=Finding(LIVE, "", B)), "repair"),
         (replace(ALIVE, handles=Finding(CORRUPT), reads_handles=False), "repair"),
         (replace(EMPTY, pin=Finding(FOREIGN)), "repair"),
+        # Without XDG_RUNTIME_DIR an old Podman goes where its database says.
+        (replace(ALIVE, is_elsewhere=True), "look"),
+        (replace(EMPTY, is_elsewhere=True), ""),
         (replace(EMPTY, pause=Finding(DEAD)), "clean"),
         (replace(EMPTY, pause=Finding(DEAD), has_run=False), "repair"),
         (replace(EMPTY, pause=Finding(UNKNOWN)), "look"),
