@@ -225,7 +225,7 @@ def test_who_has_left_since_the_call_began(ns: Run, user: User) -> None:
     made = ns(user)
     with inside(user, made["pause_pid"]):
         call = namespaces()
-    # The look before the lock is of the start of the call, and it refuses: a second call is asked for.
+    # Who has ended meanwhile is in nobody's way.
     report = call.absent(find_account(user.name))
     assert not report.failed
     assert report.action == "removed"

@@ -15,12 +15,13 @@ from .as_user import Agent
 from .asker import AgentAsker, Asked, NothingThere, probed
 from .births import Births
 from .handover import find_excess
+from .host_programs import TOOL_PATH
 from .inspection import Inspection, Inspector
 from .kernel import Syscalls
 from .patience import Limits, Patience, UserTime
 from .pause_cgroups import PauseCgroups
 from .pin import PinStore
-from .podman_version import TOOL_PATH, PodmanVersion, Version
+from .podman_version import PodmanVersion, Version
 from .processes import ProcessTable
 from .runtime_dir import Candidate, all_podmans_agree, candidates, no_runtime_directory
 from .stuck import StuckProcesses

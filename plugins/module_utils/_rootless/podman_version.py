@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
+
+from .host_programs import TOOL_PATH, answer_of
 
 # (major, minor, patch)
 Version = tuple[int, int, int]
@@ -16,9 +17,6 @@ Version = tuple[int, int, int]
 HANDLES = (6, 0, 0)
 # The first that keeps state in storage-run-UID where there is no /run/user/UID; before: podman-run-UID.
 STORAGE_RUN = (5, 0, 0)
-
-TOOL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_PATIENCE = 20.0
 
 
 class PodmanVersion:
@@ -53,20 +51,9 @@ class PodmanVersion:
 def _ask(program: str | None) -> Version | None:
     if program is None:
         return None
-    try:
-        # Without the variables by which it would look for a namespace to join.
-        answer = subprocess.run(  # pylint: disable=ansible-bad-function
-            [program, "--version"],
-            env={"PATH": TOOL_PATH, "HOME": "/"},
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_PATIENCE,
-            check=False,
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return parse(answer.decode("utf-8", "surrogateescape"))
+    # Without the variables by which it would look for a namespace to join.
+    answer = answer_of([program, "--version"])
+    return parse(answer.decode("utf-8", "surrogateescape")) if answer is not None else None
 
 
 def parse(answer: str) -> Version | None:

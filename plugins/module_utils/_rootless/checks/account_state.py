@@ -5,17 +5,15 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from dataclasses import dataclass
 
+from ..host_programs import answer_of
 from .shell import shell_word
 
 # systemd.exec(5): the process could not be started because of PAM.
 _EXIT_PAM = "224"
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SECONDS_A_DAY = 86_400
-_PATIENCE = 10.0
 
 
 @dataclass(frozen=True)
@@ -69,18 +67,7 @@ class Shadow:
 
 def pam_refused(unit: str) -> bool:
     """Whether systemd's last try to start `unit` ended at PAM, whichever of its modules it was."""
-    try:
-        answer = subprocess.run(  # pylint: disable=ansible-bad-function
-            ["systemctl", "show", "--property=ExecMainStatus", unit],
-            env={"PATH": _PATH, "LC_ALL": "C"},
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_PATIENCE,
-            check=False,
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
-        return False
+    answer = answer_of(["systemctl", "show", "--property=ExecMainStatus", unit]) or b""
     return answer.strip() == f"ExecMainStatus={_EXIT_PAM}".encode()
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.userns.rootless.plugins.module_utils._rootless import host_programs
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.accounts import Account
-from ansible_collections.userns.rootless.plugins.module_utils._rootless.checks import account_state
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.checks.account_state import Shadow
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.checks.catalogue import HostFinding
 from ansible_collections.userns.rootless.plugins.module_utils._rootless.checks.cgroups import check_delegation
@@ -98,7 +98,7 @@ def test_what_pam_refused_for_other_reasons(
     systemctl.parent.mkdir()
     systemctl.write_text(f'#!/bin/sh\ntest "$3" = user@1001.service || exit 9\n{says}\n')
     systemctl.chmod(0o755)
-    monkeypatch.setattr(account_state, "_PATH", str(systemctl.parent))
+    monkeypatch.setattr(host_programs, "TOOL_PATH", str(systemctl.parent))
     if lingers:
         (tmp_path / "var/lib/systemd/linger").mkdir(parents=True)
         (tmp_path / "var/lib/systemd/linger/bob").touch()
